@@ -1,0 +1,1 @@
+"""One OpenAI-compatible port in front of all the models of your own machine."""

@@ -1,0 +1,1 @@
+"""One module per kind of backend. A kind knows its own server and no other kind."""

@@ -1,0 +1,1 @@
+"""What people write in files: found, read, validated, and turned into the frozen values of `core`."""

@@ -1,0 +1,1 @@
+"""Pure decisions and definitions. Standard library only: no clock, no I/O, no `await`, hence no locks."""

@@ -1,0 +1,1 @@
+"""A llama-server for machines that have none."""

@@ -1,0 +1,1 @@
+"""Living state: carries out what the scheduler decides, and tells it what happened."""

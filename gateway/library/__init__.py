@@ -1,0 +1,1 @@
+"""Model files on this machine: what they are and what they need."""
