@@ -65,7 +65,6 @@ class SlotSpec:
         digest = sha256(repr(self.launch).encode("utf-8", "surrogateescape")).hexdigest()[:10]
         match self.launch:
             case LlamaServer(model=model):
-                stem = PurePath(model).stem
-            case Command(argv=argv, model=model):
-                stem = PurePath(model).stem if model else PurePath(argv[0]).name
+                program = self.launch.argv[0] if isinstance(self.launch, Command) else ""
+        stem = PurePath(self.launch.model or program).stem
         return SlotId(f"{stem}-{digest}")

@@ -1,0 +1,387 @@
+"""Who runs, who waits, who goes: the one place where that is decided.
+
+Events in (methods), effects out (return values). Synchronous and pure: no clock (every event carries `now`, seconds
+on any monotonic clock), no I/O, no `await`, hence no locks. One owner calls it, `engine.pool`.
+
+Life of a slot::
+
+    COLD -> STARTING -> READY <-> DRAINING -> STOPPING -> COLD
+            STARTING, READY, DRAINING -> COLD on failure or unexpected exit, with a growing cool-down
+
+Memory and the count of loaded slots are held from STARTING to the end of STOPPING.
+
+Policy, decided in `_pump` and nowhere else:
+
+1. A ready slot serves its own queue, by priority and then arrival, up to `max_concurrent`.
+2. The oldest waiter for a cold slot owns the next free memory; nothing cold overtakes it.
+3. Room is made by idle slots first, least recently used first, only as many as needed. Never pinned ones, never one
+   that is starting, never one that has not yet served the request it was loaded for.
+4. Where idle ones are not enough, busy ones drain: they finish what runs and admit nobody new. A busy slot with a
+   queue of its own keeps serving it for `turn` seconds first, so that requests for A B A B are served A A B B and
+   nobody waits longer than `turn` plus the longest running answer.
+5. If the one who waited leaves, a draining slot goes back to work.
+
+Cost: an event is linear in the number of slots and of waiting tickets, which `queue_length` bounds.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Iterator
+
+from gateway.core import refusals
+from gateway.core.effects import Effect, Grant, Refuse, Start, Stop, TicketId
+from gateway.core.errors import GatewayError
+from gateway.core.eviction import Candidate, choose_victims
+from gateway.core.occupancy import NEVER, Limits, Phase, SlotState, SlotView, Ticket, Wish
+from gateway.core.slot import SlotId, SlotSpec
+
+LONGEST_COOL_DOWN = 60.0
+
+
+class Scheduler:
+    """The decision-maker. Ticket ids are given by the caller and must rise in order of arrival."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._slots: dict[SlotId, SlotState] = {}
+        self._tickets: dict[TicketId, SlotState] = {}
+        self._effects: list[Effect] = []
+        self._now = 0.0
+        self._closing = False
+
+    # -- events --
+
+    def request(self, ticket: TicketId, wish: Wish, now: float) -> list[Effect]:
+        """Enter a new ticket. It is answered by exactly one `Grant` or `Refuse`, at once or later."""
+        slot = self._slots.setdefault(wish.spec.id, SlotState(wish.spec, wish.need))
+        if not slot.loaded:
+            slot.need = wish.need
+        timeout = self._limits.queue_timeout
+        entry = Ticket(ticket, wish, now, NEVER if timeout is None else now + timeout)
+        refusal = self._refusal(slot, entry, now)
+        if refusal is not None:
+            self._forget_if_unused(slot)
+            return [Refuse(ticket=ticket, error=refusal)]
+        self._tickets[ticket] = slot
+        insort(slot.waiting, entry)
+        return self._pump(now)
+
+    def cancel(self, ticket: TicketId, now: float) -> list[Effect]:
+        """Withdraw a ticket that still waits."""
+        slot = self._tickets.pop(ticket)
+        slot.waiting = [other for other in slot.waiting if other.id != ticket]
+        return self._pump(now)
+
+    def released(self, ticket: TicketId, now: float) -> list[Effect]:
+        """End the use of a granted ticket: its last byte is sent, or its client is gone."""
+        slot = self._tickets.pop(ticket)
+        if slot.running.pop(ticket, None) is not None:  # else its process died under it
+            slot.last_used = now
+            slot.failures = 0
+        return self._pump(now)
+
+    def started(self, slot_id: SlotId, now: float) -> list[Effect]:
+        """Enter a slot that can serve."""
+        slot = self._expect(slot_id, Phase.STARTING)
+        slot.phase = Phase.READY
+        slot.ready_at = slot.last_used = now
+        slot.served = False
+        slot.error = None
+        return self._pump(now)
+
+    def start_failed(self, slot_id: SlotId, now: float, error: GatewayError) -> list[Effect]:
+        """Give every waiter of a slot that did not start the reason."""
+        slot = self._expect(slot_id, Phase.STARTING)
+        self._fail(slot, now, error, free_tries=0)
+        for ticket in slot.waiting:
+            self._refuse(ticket, error)
+        slot.waiting.clear()
+        return self._pump(now)
+
+    def exited(self, slot_id: SlotId, now: float, error: GatewayError) -> list[Effect]:
+        """Enter the death of a running slot's process. Its leases end by themselves, with their broken answers."""
+        slot = self._expect(slot_id, Phase.READY, Phase.DRAINING)
+        self._fail(slot, now, error, free_tries=1)
+        slot.running.clear()
+        return self._pump(now)
+
+    def stopped(self, slot_id: SlotId, now: float) -> list[Effect]:
+        """Enter the end of a `Stop`: the memory is free."""
+        slot = self._expect(slot_id, Phase.STOPPING)
+        slot.phase = Phase.COLD
+        slot.retiring = ""
+        return self._pump(now)
+
+    def unload(self, slot_id: SlotId, now: float, reason: str = "asked to unload") -> list[Effect]:
+        """Let a slot finish what runs, then stop it. One that is starting serves its waiters first."""
+        slot = self._slots.get(slot_id)
+        if slot is None:
+            return []
+        slot.failures = 0
+        slot.retry_at = 0.0
+        if slot.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}:
+            slot.retire(reason, now)
+        return self._pump(now)
+
+    def replace_specs(self, specs: Iterable[SlotSpec], now: float) -> list[Effect]:
+        """Take over new rules of life; slots that are no longer configured go when their last lease ends."""
+        known = {spec.id: spec for spec in specs}
+        for slot_id, slot in self._slots.items():
+            if slot_id in known:
+                slot.spec = known[slot_id]
+            elif slot.loaded:
+                slot.retire("no longer configured", now)
+            else:
+                slot.failures = 0
+        return self._pump(now)
+
+    def budget(self, limits: Limits, now: float) -> list[Effect]:
+        """Replace the bounds. Loaded slots above a smaller budget go as soon as somebody needs room."""
+        self._limits = limits
+        return self._pump(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Let time pass: due at `next_deadline`."""
+        return self._pump(now)
+
+    def closing(self, now: float) -> list[Effect]:
+        """Refuse all who wait and everybody new; stop each slot when its last lease ends."""
+        self._closing = True
+        for slot in self._slots.values():
+            for ticket in slot.waiting:
+                self._refuse(ticket, refusals.shutting_down())
+            slot.waiting.clear()
+            if slot.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}:
+                slot.retire("the gateway shuts down", now)
+        return self._pump(now)
+
+    # -- questions --
+
+    def next_deadline(self) -> float:
+        """Return when `tick` is due next, `inf` if only an event can change anything."""
+        return min((due for slot in self._slots.values() for due in self._deadlines(slot)), default=NEVER)
+
+    def view(self) -> dict[SlotId, SlotView]:
+        """Return every slot that is loaded, wanted, or cooling down."""
+        return {
+            slot_id: SlotView(
+                spec=slot.spec,
+                phase=slot.phase,
+                need=slot.need,
+                running=len(slot.running),
+                waiting=len(slot.waiting),
+                last_used=slot.last_used,
+                failures=slot.failures,
+            )
+            for slot_id, slot in self._slots.items()
+        }
+
+    def explain(self, ticket: TicketId) -> str:
+        """Say in words what a waiting ticket waits for; empty if it does not wait."""
+        slot = self._tickets.get(ticket)
+        place = next((n for n, entry in enumerate(slot.waiting) if entry.id == ticket), None) if slot else None
+        if slot is None or place is None:
+            return ""
+        if slot.phase is Phase.STARTING:
+            return "the model is loading"
+        if slot.phase is Phase.READY:
+            return f"the model is busy, {place} requests are ahead"
+        if slot.phase in {Phase.DRAINING, Phase.STOPPING}:
+            return "the model is being unloaded to make room, and will be loaded again"
+        return "waiting for memory: " + (
+            ", ".join(
+                f"{other_id} is {other.phase.value}" + (f" with {len(other.running)} running" if other.running else "")
+                for other_id, other in self._slots.items()
+                if other.loaded
+            )
+            or "about to start"
+        )
+
+    # -- decisions --
+
+    def _pump(self, now: float) -> list[Effect]:
+        self._now = now
+        self._expire(now)
+        changed = True
+        while changed:
+            changed = self._make_room(now) | self._admit(now) | self._retire(now)
+        for slot in [slot for slot in self._slots.values() if slot.phase is Phase.COLD]:
+            self._forget_if_unused(slot)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _expire(self, now: float) -> None:
+        for slot in self._slots.values():
+            if slot.phase is Phase.STARTING:
+                continue  # its waiters are bounded by the start time-out
+            late = [ticket for ticket in slot.waiting if ticket.deadline <= now]
+            for ticket in late:
+                self._refuse(ticket, refusals.queue_timeout(slot, self._limits))
+                slot.waiting.remove(ticket)
+
+    def _admit(self, now: float) -> bool:
+        admitted = False
+        for slot_id, slot in self._slots.items():
+            for ticket in [ticket for ticket in slot.waiting if slot.phase is Phase.READY]:
+                if slot.admits(ticket):
+                    slot.waiting.remove(ticket)
+                    slot.running[ticket.id] = ticket
+                    slot.last_used = now
+                    slot.served = admitted = True
+                    self._effects.append(Grant(ticket=ticket.id, slot=slot_id))
+        return admitted
+
+    def _retire(self, now: float) -> bool:
+        """Stop what must go for its own sake: asked to, or idle for its time."""
+        retired = False
+        for slot in self._slots.values():
+            if slot.phase is Phase.READY and not slot.waiting and slot.idle_until <= now:
+                slot.retire(f"idle for {slot.spec.ttl:g} s", now)
+            if slot.up and slot.retiring and not any(slot.entitled(ticket) for ticket in slot.waiting):
+                slot.phase = Phase.DRAINING
+                if not slot.running:
+                    self._stop(slot, slot.retiring)
+                    retired = True
+        return retired
+
+    def _make_room(self, now: float) -> bool:
+        """Start the cold slots that are waited for, oldest first, as far as there is or can be room."""
+        changed = False
+        draining: set[SlotId] = set()
+        for slot in sorted((s for s in self._slots.values() if not s.loaded and s.waiting), key=lambda s: s.waiting[0]):
+            if slot.retry_at > now:
+                self._refuse_cooling(slot, now)
+                continue
+            excess_bytes, excess_slots = self._excess(slot)
+            if excess_bytes <= 0 and excess_slots <= 0:
+                self._start(slot)
+                changed = True
+                continue
+            if not self._refuse_preloads(slot):
+                draining, stopped = self._evict_for(slot, now)
+                changed |= stopped
+                break  # nothing cold overtakes the oldest
+        self._settle_drains(draining)
+        return changed
+
+    def _evict_for(self, slot: SlotState, now: float) -> tuple[set[SlotId], bool]:
+        """Choose who goes for `slot`; return those who must drain first, and whether somebody was stopped."""
+        leaving = [other for other in self._slots.values() if other.leaves]
+        excess_bytes, excess_slots = self._excess(slot)
+        victims = choose_victims(
+            (
+                Candidate(
+                    slot=other_id,
+                    need=other.need,
+                    last_used=other.last_used,
+                    busy=bool(other.running),
+                )
+                for other_id, other in self._slots.items()
+                if self._may_go(other, slot.waiting[0], now)
+            ),
+            excess_bytes=excess_bytes - sum(other.need for other in leaving),
+            excess_slots=excess_slots - len(leaving),
+        )
+        busy = {victim.slot for victim in victims or () if victim.busy}
+        if victims is None or busy:
+            return busy, False
+        for victim in victims:
+            self._stop(self._slots[victim.slot], f"makes room for {slot.spec.id}")
+        return set(), bool(victims)
+
+    def _may_go(self, slot: SlotState, waiter: Ticket, now: float) -> bool:
+        if not slot.up or slot.retiring or slot.spec.pinned:
+            return False
+        if not slot.waiting or slot.phase is Phase.DRAINING:
+            return True  # once it drains, those who come to it now wait for its next load
+        return slot.served and now >= self._turn_ends(slot, waiter)
+
+    def _turn_ends(self, slot: SlotState, waiter: Ticket) -> float:
+        return max(waiter.arrived, slot.ready_at) + self._limits.turn
+
+    def _settle_drains(self, draining: set[SlotId]) -> None:
+        for slot_id, slot in self._slots.items():
+            if slot.phase is Phase.READY and slot_id in draining:
+                slot.phase = Phase.DRAINING
+            elif slot.phase is Phase.DRAINING and not slot.retiring and slot_id not in draining:
+                slot.phase = Phase.READY
+
+    def _excess(self, slot: SlotState) -> tuple[int, int]:
+        """Return by how many bytes and slots the budget would be exceeded if `slot` started now."""
+        loaded = [other for other in self._slots.values() if other.loaded and other is not slot]
+        memory, most = self._limits.memory, self._limits.max_loaded
+        return (
+            0 if memory is None else sum(other.need for other in loaded) + slot.need - memory,
+            0 if most is None else len(loaded) + 1 - most,
+        )
+
+    # -- steps --
+
+    def _start(self, slot: SlotState) -> None:
+        slot.phase = Phase.STARTING
+        self._effects.append(Start(spec=slot.spec, need=slot.need))
+
+    def _stop(self, slot: SlotState, reason: str) -> None:
+        slot.phase = Phase.STOPPING
+        self._effects.append(Stop(slot=slot.spec.id, reason=reason))
+
+    def _fail(self, slot: SlotState, now: float, error: GatewayError, *, free_tries: int) -> None:
+        """Go cold, and stay so for a time that doubles with each failure since it last served."""
+        slot.phase = Phase.COLD
+        slot.retiring = ""
+        slot.failures += 1
+        slot.error = error
+        tries = slot.failures - free_tries
+        slot.retry_at = now + min(LONGEST_COOL_DOWN, 2.0 ** (tries - 1)) if tries > 0 else now
+
+    def _refuse(self, ticket: Ticket, error: GatewayError) -> None:
+        del self._tickets[ticket.id]
+        self._effects.append(Refuse(ticket=ticket.id, error=error))
+
+    def _refuse_cooling(self, slot: SlotState, now: float) -> None:
+        for ticket in slot.waiting:
+            self._refuse(ticket, refusals.cooling_down(slot, now))
+        slot.waiting.clear()
+
+    def _refuse_preloads(self, slot: SlotState) -> bool:
+        """Refuse the tickets that may not evict; return whether nobody else waits."""
+        for ticket in [ticket for ticket in slot.waiting if not ticket.wish.may_evict]:
+            slot.waiting.remove(ticket)
+            self._refuse(ticket, refusals.no_room_to_preload(slot))
+        return not slot.waiting
+
+    def _refusal(self, slot: SlotState, ticket: Ticket, now: float) -> GatewayError | None:
+        """Return why a new ticket cannot even wait."""
+        if self._closing:
+            return refusals.shutting_down()
+        if not slot.loaded:
+            if slot.retry_at > now:
+                return refusals.cooling_down(slot, now)
+            pinned = [other for other in self._slots.values() if other.loaded and other.spec.pinned]
+            if (reason := refusals.never_fits(slot, pinned, self._limits)) is not None:
+                return reason
+        waiting = sum(len(other.waiting) for other in self._slots.values())
+        at_once = not slot.waiting and slot.admits(ticket)
+        if waiting >= self._limits.queue_length and not at_once:
+            return refusals.queue_full(waiting)
+        return None
+
+    def _deadlines(self, slot: SlotState) -> Iterator[float]:
+        if slot.phase is not Phase.STARTING:
+            yield from (ticket.deadline for ticket in slot.waiting)
+        if slot.phase is Phase.READY and not slot.waiting:
+            yield slot.idle_until
+        if slot.phase is Phase.READY and slot.waiting:
+            for other in self._slots.values():
+                if not other.loaded and other.waiting and (ends := self._turn_ends(slot, other.waiting[0])) > self._now:
+                    yield ends
+
+    def _expect(self, slot_id: SlotId, *phases: Phase) -> SlotState:
+        slot = self._slots[slot_id]
+        if slot.phase not in phases:
+            message = f"{slot_id} is {slot.phase.name}, expected {' or '.join(phase.name for phase in phases)}"
+            raise AssertionError(message)
+        return slot
+
+    def _forget_if_unused(self, slot: SlotState) -> None:
+        if not (slot.loaded or slot.waiting or slot.failures):
+            self._slots.pop(slot.spec.id, None)
