@@ -63,8 +63,6 @@ class SlotSpec:
     def id(self) -> SlotId:
         """The identity: a readable stem, and a digest of the launch alone."""
         digest = sha256(repr(self.launch).encode("utf-8", "surrogateescape")).hexdigest()[:10]
-        match self.launch:
-            case LlamaServer(model=model):
-                program = self.launch.argv[0] if isinstance(self.launch, Command) else ""
+        program = self.launch.argv[0] if isinstance(self.launch, Command) else ""
         stem = PurePath(self.launch.model or program).stem
         return SlotId(f"{stem}-{digest}")
