@@ -19,8 +19,8 @@ class Sampling:
     the client sent. Order: enforced > client > suggested > the backend's own default.
     """
 
-    suggest: Mapping[str, Json] = NOTHING
-    enforce: Mapping[str, Json] = NOTHING
+    suggest: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
+    enforce: Mapping[str, Json] = field(default_factory=lambda: NOTHING)
     strip: frozenset[str] = frozenset()
 
 

@@ -60,6 +60,10 @@ class Backend(Protocol):
     def served_name(self) -> bytes | None:
         """What the server puts where a model's name belongs in its answers; `None` if it echoes the request's."""
 
+    @property
+    def address(self) -> str | None:
+        """Where its server answers, for people; `None` while it does not."""
+
     async def start(self) -> None:
         """Return when it can serve."""
 

@@ -14,7 +14,8 @@
     ├── NeverFits             503  more memory than the budget has, whatever is evicted
     ├── StartFailed           503  the model's server did not start; carries its last log lines
     ├── CoolingDown           503  it failed a moment ago; carries why and when to ask again
-    ├── BackendUnreachable    502  refused, or gone before the first byte
+    ├── BackendUnreachable    502  gone before the first byte
+    │   └── BackendRefused    502  no connection: nothing was sent, so it may be tried again
     ├── BackendBroken         502  the answer broke off, or is not what was asked for
     └── BackendSilent         504  nothing came within the limit
 
@@ -181,6 +182,10 @@ class BackendUnreachable(GatewayError):
     status = 502
     code = "backend_unreachable"
     kind = "upstream_error"
+
+
+class BackendRefused(BackendUnreachable):
+    """No connection to the model's server could be made, so nothing was sent to it."""
 
 
 class BackendBroken(GatewayError):

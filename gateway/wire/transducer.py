@@ -1,0 +1,101 @@
+"""A transducer turns one stream of bytes into another: `feed` pieces, then `close` once.
+
+Where the input is cut must not change the concatenated output. The same machine serves streamed and whole answers.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Transducer(Protocol):
+    """Bytes in, bytes out."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return what can be passed on by now."""
+
+    def close(self) -> bytes:
+        """Take the end; return what was held back."""
+
+
+def feed(machines: Sequence[Transducer], data: bytes) -> bytes:
+    """Send a piece through a chain of transducers."""
+    for machine in machines:
+        if not data:
+            break
+        data = machine.feed(data)
+    return data
+
+
+def close(machines: Sequence[Transducer]) -> bytes:
+    """Close a chain: what each held back still goes through those after it."""
+    rest = b""
+    for machine in machines:
+        rest = (machine.feed(rest) if rest else b"") + machine.close()
+    return rest
+
+
+class Rename:
+    """Replaces every occurrence of one text by another, also where a piece ends in the middle of it.
+
+    It holds back at most `len(old) - 1` bytes, and only those that may be the beginning of `old`, so pieces that do
+    not end in the middle of it pass one for one.
+    """
+
+    __slots__ = ("_held", "_new", "_old")
+
+    def __init__(self, old: bytes, new: bytes) -> None:
+        self._old = old
+        self._new = new
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return it renamed, without a possible beginning of `old` at its end."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if self._old in data:
+            data = data.replace(self._old, self._new)
+        cut = self._possible_start(data)
+        if cut:
+            self._held = data[-cut:]
+            return data[:-cut]
+        return data
+
+    def close(self) -> bytes:
+        """Return what was held back: it was not `old` after all."""
+        held, self._held = self._held, b""
+        return held
+
+    def _possible_start(self, data: bytes) -> int:
+        """Return the length of the longest end of `data` that is a proper beginning of `old`."""
+        tail = data[1 - len(self._old) :]
+        start = tail.find(self._old[:1])
+        while start >= 0:
+            if self._old.startswith(tail[start:]):
+                return len(tail) - start
+            start = tail.find(self._old[:1], start + 1)
+        return 0
+
+
+class Watch:
+    """Passes everything and remembers whether one of some texts has passed, wherever the pieces were cut."""
+
+    __slots__ = ("_longest", "_tail", "_texts", "seen")
+
+    def __init__(self, texts: tuple[bytes, ...]) -> None:
+        self._texts = texts
+        self._longest = max((len(text) for text in texts), default=1)
+        self._tail = b""
+        self.seen = not texts
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece and return it as it is."""
+        if not self.seen:
+            window = self._tail + data
+            self.seen = any(text in window for text in self._texts)
+            self._tail = window[1 - self._longest :] if self._longest > 1 else b""
+        return data
+
+    def close(self) -> bytes:
+        """Take the end."""
+        return b""
