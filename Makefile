@@ -23,8 +23,8 @@ $(shell test -x $(BIN)/python && test "`cat $(MADE) 2>/dev/null`" = "$(CURDIR)" 
 
 $(MADE):
 	@python=`sh .ci/find-python` && \
-	echo "environment: making $(VENV) with `$$python --version`" && \
-	$$python -m venv --clear $(VENV) && \
+	echo "environment: making $(VENV) with `"$$python" --version`" && \
+	"$$python" -m venv --clear $(VENV) && \
 	printf '%s\n' "$(CURDIR)" >$@
 
 $(RUN): $(MADE) pyproject.toml deploy/requirements.lock .ci/build.lock

@@ -132,7 +132,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     gc.collect()  # asyncio complains, and warnings come, when what was forgotten is collected
     log.removeHandler(complaints)
-    left = _living([child for child in _children() if child not in before], patience=2.0)
+    left = _living([child for child in _children() if child not in before], patience=1.0)
     described = [f"process {child.pid}: {_command(child)}" for child in left]
     for child in left:
         child.kill()

@@ -12,8 +12,8 @@ def _llama_server() -> str:
 
 
 def _models() -> str:
-    files = [models.tiny(1), models.tiny(2), models.big_tiny(), models.reranker()]
-    return ", ".join(str(file) for file in files)
+    files = (models.tiny(1), models.tiny(2), models.big_tiny(), models.reranker())
+    return f"{len(files)} in {cache.folder()}"
 
 
 PEERS: dict[str, Callable[[], object]] = {

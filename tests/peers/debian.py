@@ -53,6 +53,7 @@ def _private_apt(work: Path) -> dict[str, str]:
         "APT::Sandbox::User": "root",  # root's apt would otherwise drop rights that it needs in this folder
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
+        "APT::Update::Error-Mode": "any",  # `update` would otherwise succeed without the lists
     }
     file = work / "apt.conf"
     file.write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))

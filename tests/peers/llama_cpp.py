@@ -2,7 +2,7 @@
 
 `LLAMA_SERVER` names a program. On Debian and its like the current build of Debian's testing suite is put into the
 cache, with a copy of each program changed so that it loads only the libraries that came with it: it then runs on an
-older system too. Elsewhere, `llama-server` on PATH.
+older system too. Elsewhere, and where that fails, `llama-server` on PATH.
 """
 
 import os
@@ -24,12 +24,13 @@ def program() -> Path:
     named = os.environ.get("LLAMA_SERVER")
     if named:
         return _tried(Path(named))
-    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+    try:
         return _from_debian()
-    found = shutil.which("llama-server")
-    if found:
-        return _tried(Path(found))
-    raise PeerMissing(f"no llama-server: it is not on PATH, and this machine has no apt to get it with. {WAY_OUT}")
+    except PeerMissing as missing:
+        found = shutil.which("llama-server")
+        if found:
+            return _tried(Path(found))
+        raise PeerMissing(f"no llama-server on PATH, and none to install: {missing}. {WAY_OUT}") from None
 
 
 def version(llama_server: Path) -> str:
@@ -38,7 +39,7 @@ def version(llama_server: Path) -> str:
         done = subprocess.run([llama_server, "--version"], check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as failure:
         said = getattr(failure, "stderr", None) or failure
-        raise PeerMissing(f"{llama_server} does not run: {said}. {WAY_OUT}") from None
+        raise PeerMissing(f"{llama_server} does not run: {str(said).strip().rstrip('.')}. {WAY_OUT}") from None
     return (done.stdout + done.stderr).strip().partition("\n")[0]
 
 
@@ -48,10 +49,13 @@ def _tried(llama_server: Path) -> Path:
 
 
 def _from_debian() -> Path:
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise PeerMissing("this machine has no apt")
+    entry = cache.entry(ENTRY, _build)
     try:
-        return cache.entry(ENTRY, _build) / "bin" / "llama-server"
-    except PeerMissing as missing:
-        raise PeerMissing(f"no llama-server from Debian's {debian.SUITE} suite: {missing}. {WAY_OUT}") from None
+        return _tried(entry / "bin" / "llama-server")
+    except PeerMissing as broken:  # it was moved, say: the programs hold their own absolute path
+        raise PeerMissing(f"{broken} Or remove {entry} to have it made anew") from None
 
 
 def _build(new: Path, final: Path) -> None:
