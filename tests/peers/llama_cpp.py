@@ -39,7 +39,7 @@ def version(llama_server: Path) -> str:
         done = subprocess.run([llama_server, "--version"], check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as failure:
         said = getattr(failure, "stderr", None) or failure
-        raise PeerMissing(f"{llama_server} does not run: {str(said).strip().rstrip('.')}. {WAY_OUT}") from None
+        raise PeerMissing(f"{llama_server} does not run: {str(said).strip().rstrip('.')}") from None
     return (done.stdout + done.stderr).strip().partition("\n")[0]
 
 
@@ -55,7 +55,7 @@ def _from_debian() -> Path:
     try:
         return _tried(entry / "bin" / "llama-server")
     except PeerMissing as broken:  # it was moved, say: the programs hold their own absolute path
-        raise PeerMissing(f"{broken} Or remove {entry} to have it made anew") from None
+        raise PeerMissing(f"{broken}; remove {entry} to have it made anew") from None
 
 
 def _build(new: Path, final: Path) -> None:
