@@ -84,9 +84,7 @@ COMMON = (
     removed("--mmap", "--load-mode mmap"),
     removed("--no-mmap", "--load-mode none"),
     removed("--mlock", "--load-mode mmap+mlock"),
-    value(
-        "-lzm --lazy-mode", v.choice("llama_lazy_mode", "LLAMA_LAZY_MODE_", "on", "auto", "off"), "lazy_mode"
-    ),
+    value("-lzm --lazy-mode", v.choice("llama_lazy_mode", "LLAMA_LAZY_MODE_", "on", "auto", "off"), "lazy_mode"),
     value(
         "--numa",
         v.choice("ggml_numa_strategy", "GGML_NUMA_STRATEGY_", "distribute", "isolate", "numactl"),

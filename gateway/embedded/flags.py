@@ -118,10 +118,7 @@ def _lookup(word: str, by_name: Mapping[str, Flag]) -> tuple[str, Flag, str | No
 def _refusal(flag: str, row: Flag) -> str:
     if row.successor:
         return f"error: invalid argument: {flag}: llama-server no longer has it; use {row.successor}"
-    return (
-        f"error: {flag}: the embedded llama-server cannot honour it ({row.refused}): "
-        "install llama-server for it"
-    )
+    return f"error: {flag}: the embedded llama-server cannot honour it ({row.refused}): install llama-server for it"
 
 
 def _value(flag: str, row: Flag, inline: str | None, words: Iterator[str]) -> Value:

@@ -69,9 +69,7 @@ _SAMPLER_LETTERS = {
     "i": "infill",
     "a": "adaptive_p",
 }
-CACHE_TYPE = v.choice(
-    "ggml_type", "GGML_TYPE_", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"
-)
+CACHE_TYPE = v.choice("ggml_type", "GGML_TYPE_", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 PRIORITY = v.members(
     "ggml_sched_priority",
     {
@@ -118,9 +116,7 @@ SPECULATIVE_SAMPLING = v.among({"greedy": False, "probabilistic": True}, "{greed
 LAYER_COUNT = Kind(metavar="N", expected="a number of layers", convert=_experts_on_cpu)
 DENSE_COUNT = Kind(metavar="N", expected="a number of layers", convert=_dense_on_cpu)
 SPEC_TYPES = Kind(metavar="TYPE,...", expected=_SPECULATION.expected, convert=_speculation)
-LETTERS = Kind(
-    metavar="SEQUENCE", expected="letters out of " + "".join(_SAMPLER_LETTERS), convert=_sampler_letters
-)
+LETTERS = Kind(metavar="SEQUENCE", expected="letters out of " + "".join(_SAMPLER_LETTERS), convert=_sampler_letters)
 EFFORT = Kind(metavar="LEVEL", expected="default, or a level such as low or high", convert=_effort)
 SPEC_DEFAULT = _speculation("ngram-mod")
 """What --spec-default chooses."""

@@ -19,8 +19,8 @@ What can be had is the same as from llama-server, down to /props and /slots: --m
 sleeping, grammars, the embedding and reranking modes, speculative decoding.
 
 The wheel enforces JSON schemas by LLGuidance, which did so for byte-level vocabularies, but with a
-sentencepiece vocabulary gave up and let anything pass; GBNF grammars held for both. The LLAMA_ARG_*
-environment variables are not read.
+sentencepiece vocabulary gave up and let anything pass; GBNF grammars held for both. Of llama-server's
+environment variables only LLAMA_API_KEY is read, which keeps a key out of the list of processes.
 """
 
 import os
@@ -32,7 +32,7 @@ from importlib import import_module
 from types import FrameType, ModuleType
 from typing import Any
 
-from gateway.embedded.flags import Action, CommandLine, FlagError, parse, usage
+from gateway.embedded.flags import Action, CommandLine, FlagError, Setting, parse, usage
 from gateway.embedded.native import common_params
 from gateway.embedded.table import DEFAULTS, FLAGS
 
@@ -71,8 +71,12 @@ def _serve(line: CommandLine) -> int:
         raise FlagError(
             "error: --model: the embedded llama-server serves one model and has no router mode: give -m FILE"
         )
+    settings = dict(line.settings)
+    key = os.environ.get("LLAMA_API_KEY")
+    if key and "api_keys" not in settings:  # a flag wins, as in llama-server
+        settings["api_keys"] = Setting(flag="LLAMA_API_KEY", value=(key,))
     wheel = _wheel()
-    params = common_params(wheel, line.settings)
+    params = common_params(wheel, settings)
     try:
         server = wheel.Server(params)
     except RuntimeError:  # llama.cpp has logged the reason; the exception only says that there was one

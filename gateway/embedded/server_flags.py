@@ -74,9 +74,7 @@ SPECULATIVE = (
     off("--no-spec-draft-backend-sampling", f"{_DRAFT}.backend_sampling"),
     value("--spec-draft-sampling", k.SPECULATIVE_SAMPLING, f"{_DRAFT}.probabilistic"),
     value("--spec-draft-device -devd --device-draft", v.TEXT, f"{_DRAFT}.devices"),
-    value(
-        "--spec-draft-ngl -ngld --gpu-layers-draft --n-gpu-layers-draft", v.LAYERS, f"{_DRAFT}.n_gpu_layers"
-    ),
+    value("--spec-draft-ngl -ngld --gpu-layers-draft --n-gpu-layers-draft", v.LAYERS, f"{_DRAFT}.n_gpu_layers"),
     value("--spec-draft-model -md --model-draft", v.FILE, f"{_DRAFT}.mparams.path"),
     value("--spec-type", k.SPEC_TYPES, "speculative.types"),
     value("--spec-ngram-mod-n-min", v.NATURAL, "speculative.ngram_mod.n_min"),

@@ -129,9 +129,7 @@ def switchable(on: Value, off: Value, auto: Value | None = None) -> Kind:
             raise ValueError(text)
         return spelled[text]
 
-    return Kind(
-        metavar="[" + words.replace(" or ", ", ").replace(", ", "|") + "]", expected=words, convert=convert
-    )
+    return Kind(metavar="[" + words.replace(" or ", ", ").replace(", ", "|") + "]", expected=words, convert=convert)
 
 
 def int_within(text: str, low: int, high: int) -> int:
@@ -237,9 +235,7 @@ def _template_kwargs(text: str) -> dict[str, str]:
     parsed = json.loads(text)
     if not isinstance(parsed, dict):
         raise ValueError(text)  # noqa: TRY004  (what is wrong is the text)
-    return {
-        name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in parsed.items()
-    }
+    return {name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in parsed.items()}
 
 
 def _text_of(path: str) -> str:
@@ -280,16 +276,12 @@ THREADS = Kind(metavar="N", expected=f"a number of threads up to {MAX_CPUS}", co
 CONTEXT = Kind(metavar="N", expected="a number of tokens, 0 or more", convert=_context)
 LAYERS = Kind(metavar="N|auto|all", expected="a number of layers, auto or all", convert=_layers)
 SLOTS = Kind(metavar="N", expected="a number of slots: -1 (automatic), or 1 and more", convert=_slots)
-IDLE_SECONDS = Kind(
-    metavar="SECONDS", expected="-1 (never), or whole seconds from 1 on", convert=_idle_seconds
-)
+IDLE_SECONDS = Kind(metavar="SECONDS", expected="-1 (never), or whole seconds from 1 on", convert=_idle_seconds)
 SEED = Kind(metavar="SEED", expected="an integer from -1 to 4294967295", convert=_seed)
 CPU_MASK = Kind(metavar="M", expected=f"a hexadecimal mask of at most {MAX_CPUS} bits", convert=_cpu_mask)
 CPU_RANGE = Kind(metavar="lo-hi", expected=f"CPU numbers lo-hi below {MAX_CPUS}", convert=_cpu_range)
 LORAS = Kind(metavar="FNAME,...", expected="paths separated by commas", convert=_loras)
-SCALED_LORAS = Kind(
-    metavar="FNAME:SCALE,...", expected="FNAME:SCALE, separated by commas", convert=_scaled_loras
-)
+SCALED_LORAS = Kind(metavar="FNAME:SCALE,...", expected="FNAME:SCALE, separated by commas", convert=_scaled_loras)
 TEMPLATE_KWARGS = Kind(metavar="JSON", expected="a JSON object", convert=_template_kwargs)
 TEXT_FILE = Kind(metavar="FNAME", expected="a readable file of UTF-8 text", convert=_text_of)
 KEY_FILE = Kind(metavar="FNAME", expected="a readable file with one key per line", convert=_keys_of)
@@ -305,6 +297,4 @@ GRAMMAR_FILE = Kind(
     convert=lambda path: Grammar(text=_text_of(path), is_schema=False),
 )
 SCHEMA = Kind(metavar="JSON", expected="a JSON schema", convert=_schema)
-SCHEMA_FILE = Kind(
-    metavar="FNAME", expected="a readable JSON file", convert=lambda path: _schema(_text_of(path))
-)
+SCHEMA_FILE = Kind(metavar="FNAME", expected="a readable JSON file", convert=lambda path: _schema(_text_of(path)))

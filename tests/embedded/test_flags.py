@@ -98,9 +98,7 @@ def test_every_spelling_means_the_same_and_the_wheel_takes_it(row: Flag, tmp_pat
     assert expected.keys() >= set(row.sets) | set(row.also)
 
 
-@pytest.mark.parametrize(
-    ("name", "row"), NOT_HONOURED, ids=lambda item: item if isinstance(item, str) else ""
-)
+@pytest.mark.parametrize(("name", "row"), NOT_HONOURED, ids=lambda item: item if isinstance(item, str) else "")
 def test_a_flag_that_is_not_honoured_is_refused_with_the_way_out(name: str, row: Flag) -> None:
     message = refusal([name, "value"])
     assert message.startswith(("error: " + name + ": ", "error: invalid argument: " + name + ": "))
@@ -212,10 +210,7 @@ def test_lora_adapters_keep_their_order_and_scale() -> None:
         (["-fa", "maybe"], "error while handling argument \"-fa\": got 'maybe', expected on, off or auto"),
         (
             ["--pooling", "sum"],
-            (
-                "error while handling argument \"--pooling\": got 'sum', "
-                "expected one of none, mean, cls, last, rank"
-            ),
+            ("error while handling argument \"--pooling\": got 'sum', expected one of none, mean, cls, last, rank"),
         ),
         (
             ["--api-key-file", "/no/such"],
@@ -247,9 +242,7 @@ def test_a_mistake_is_named_with_what_was_expected(argv: list[str], message: str
 
 
 def test_a_request_for_something_else_ends_the_reading() -> None:
-    actions = [
-        parse([flag, "--nope"], FLAGS, DEFAULTS).action for flag in ("-h", "--version", "--list-devices")
-    ]
+    actions = [parse([flag, "--nope"], FLAGS, DEFAULTS).action for flag in ("-h", "--version", "--list-devices")]
     assert actions == [Action.HELP, Action.VERSION, Action.LIST_DEVICES]
 
 
@@ -294,9 +287,7 @@ def test_what_is_no_number_is_refused_by_name_and_value(text: str) -> None:
     except ValueError:
         number = False
     if not number:
-        assert refusal(["--temp", text]) == (
-            f'error while handling argument "--temp": got {text!r}, expected a number'
-        )
+        assert refusal(["--temp", text]) == (f'error while handling argument "--temp": got {text!r}, expected a number')
 
 
 @given(st.lists(st.sampled_from(DOCUMENTED) | st.text(max_size=8) | st.integers().map(str), max_size=6))

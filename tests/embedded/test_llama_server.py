@@ -36,6 +36,13 @@ def test_without_a_key_everything_but_health_is_refused(serve: Start, tmp_path: 
     assert [child.ask("/v1/models", key=key)[0] for key in ("one", "two", "from-file")] == [200] * 3
 
 
+def test_the_key_may_come_from_the_environment_and_a_flag_wins(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_API_KEY", "from-the-environment")
+    assert serve().ask("/v1/models", key="from-the-environment")[0] == 200
+    flagged = serve("--api-key", "from-the-flag")
+    assert [flagged.ask("/v1/models", key=f"from-the-{where}")[0] for where in ("flag", "environment")] == [200, 401]
+
+
 def test_a_chat_streams_and_ends_with_done(serve: Start) -> None:
     child = serve("--ignore-eos")
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "stream": True}
