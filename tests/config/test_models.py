@@ -1,0 +1,358 @@
+"""Entries of custom_models.yaml: what they inherit, what they share, what they become."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.core.alias import Alias
+from gateway.core.catalog import Catalog
+from gateway.core.slot import Command, LlamaServer, SlotSpec
+from tests.config.conftest import Place
+
+
+def slot_of(catalog: Catalog, name: str) -> SlotSpec:
+    return catalog.resolve(name).slot
+
+
+def llama_of(catalog: Catalog, name: str) -> LlamaServer:
+    launch = slot_of(catalog, name).launch
+    assert isinstance(launch, LlamaServer)
+    return launch
+
+
+SEED = """
+models:
+  gemma3:12.2b-q8_0:
+    path: a.gguf
+    sampler_args: "--top-nsigma 1.5 --min-p 0.05 --temp 1.0"
+    ctx_size: 32768
+  gemma3-creative:
+    base_model: gemma3:12.2b-q8_0
+    sampler_args: "--top-nsigma 2.0 --min-p 0.02 --temp 1.4"
+    ctx_size: 8192  # smaller context, less memory
+  codestral:22.2b-q8_0:
+    path: b.gguf
+    sampler_args: "--top-nsigma 1.5 --min-p 0.05 --temp 0.4"
+    ctx_size: 32768
+    ttl: 3600
+"""
+
+
+def test_the_documented_form_of_a_models_file_is_understood(place: Place) -> None:
+    place.models(SEED)
+    catalog = place.load().catalog
+    assert list(catalog.aliases) == ["ms/gemma3:12.2b-q8_0", "ms/gemma3-creative", "ms/codestral:22.2b-q8_0"]
+    creative = catalog.resolve("gemma3-creative")
+    assert dict(creative.alias.sampling.suggest) == {"top_n_sigma": 2.0, "min_p": 0.02, "temperature": 1.4}
+    assert creative.slot.launch == LlamaServer(model=str(place.cwd / "a.gguf"), ctx_size=8192)
+    assert slot_of(catalog, "codestral-22.2b-q8_0") == SlotSpec(
+        launch=LlamaServer(model=str(place.cwd / "b.gguf"), ctx_size=32768), ttl=3600.0
+    )
+
+
+def test_entries_that_differ_only_in_sampling_share_one_slot(place: Place) -> None:
+    place.models("""
+models:
+  base: {path: a.gguf, sampler_args: --temp 1 --min-p 0.05}
+  hot: {base_model: base, sampler_args: --temp 1.4}
+  twin: {path: ./a.gguf, sampler_args: --top-k 5}
+  thinking: {base_model: base, chat_template_kwargs: {enable_thinking: true}}
+  bigger: {base_model: base, ctx_size: 16384}
+""")
+    catalog = place.load().catalog
+    slots = {name: alias.slot for name, alias in catalog.aliases.items()}
+    assert slots["ms/base"] == slots["ms/hot"] == slots["ms/twin"] == slots["ms/thinking"]
+    assert slots["ms/bigger"] != slots["ms/base"]
+    assert len(catalog.slots) == 2
+    assert dict(catalog.aliases["ms/hot"].sampling.suggest) == {"temperature": 1.4, "min_p": 0.05}
+
+
+def test_the_order_of_launch_flags_does_not_make_another_slot(place: Place) -> None:
+    place.models("""
+models:
+  one: {path: a.gguf, sampler_args: --reasoning-format none --jinja -b 512}
+  two: {path: a.gguf, sampler_args: -b 512 --reasoning-format none, jinja: true}
+""")
+    catalog = place.load().catalog
+    assert len(catalog.slots) == 1
+    assert llama_of(catalog, "one").arguments == ("--jinja", "-b", "512", "--reasoning-format", "none")
+
+
+def test_an_alias_of_an_alias_inherits_from_both(place: Place) -> None:
+    place.models("""
+models:
+  top: {base_model: middle, sampler_args: --reasoning-budget 0, env: {B: "2"}}
+  middle: {base_model: bottom, ttl: 60, sampler_args: --temp 0.4}
+  bottom:
+    path: a.gguf
+    parallel: 4
+    description: a coder
+    unlisted: true
+    sampler_args: --reasoning-budget 512 --top-k 3
+    env: {A: 1}
+""")
+    catalog = place.load().catalog
+    assert slot_of(catalog, "top") == SlotSpec(
+        launch=LlamaServer(
+            model=str(place.cwd / "a.gguf"),
+            parallel=4,
+            arguments=("--reasoning-budget", "0"),
+            environment=(("A", "1"), ("B", "2")),
+        ),
+        ttl=60.0,
+        max_concurrent=4,
+    )
+    top = catalog.aliases["ms/top"]
+    assert dict(top.sampling.suggest) == {"temperature": 0.4, "top_k": 3}
+    assert (top.description, top.unlisted) == (None, False)
+
+
+def test_a_shared_slot_has_the_most_generous_rules_of_its_aliases(place: Place) -> None:
+    place.models("""
+models:
+  one: {path: a.gguf, ttl: 10, timeout: 30, max_concurrent: 1, parallel: 2}
+  two: {base_model: one, ttl: 20, timeout: 20, pinned: true}
+  three: {base_model: one, ttl: 0, max_concurrent: 2, preload: true}
+""")
+    catalog = place.load().catalog
+    assert list(catalog.slots.values()) == [
+        SlotSpec(
+            launch=LlamaServer(model=str(place.cwd / "a.gguf"), parallel=2),
+            ttl=20.0,
+            pinned=True,
+            preload=True,
+            max_concurrent=2,
+            start_timeout=30.0,
+        )
+    ]
+
+
+def test_one_alias_that_stays_for_ever_keeps_the_shared_slot_for_ever(place: Place) -> None:
+    place.models("models:\n  one: {path: a.gguf, ttl: 10}\n  two: {base_model: one, ttl: never}\n")
+    assert slot_of(place.load().catalog, "one").ttl is None
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("0", 0.0), ("-1", None), ("never", None), ("", None), ("null", None), ("90s", 90.0), ("1h30m", 5400.0)],
+)
+def test_ttl_says_how_long_a_model_stays(place: Place, written: str, seconds: float | None) -> None:
+    place.models(f"models:\n  one:\n    path: a.gguf\n    ttl: {written}\n")
+    assert slot_of(place.load().catalog, "one").ttl == seconds
+
+
+def test_what_an_entry_leaves_out_comes_from_config_yaml(place: Place) -> None:
+    place.write(
+        "config.yaml",
+        "models: {ctx_size: 4096, parallel: 3, ttl: never, start_timeout: 60}\n"
+        "llama_server: {arguments: -b 256 -ngl 10 --temp 0.7}\n",
+    )
+    place.models("models:\n  one: {path: a.gguf}\n  two: {path: a.gguf, sampler_args: -ngl all --temp 1}\n")
+    catalog = place.load().catalog
+    assert slot_of(catalog, "one") == SlotSpec(
+        launch=LlamaServer(
+            model=str(place.cwd / "a.gguf"), ctx_size=4096, parallel=3, gpu_layers=10, arguments=("-b", "256")
+        ),
+        ttl=None,
+        max_concurrent=3,
+        start_timeout=60.0,
+    )
+    assert llama_of(catalog, "two").gpu_layers == 999
+    assert dict(catalog.aliases["ms/two"].sampling.suggest) == {"temperature": 1}
+
+
+def test_every_key_of_an_entry_reaches_its_slot_or_alias(place: Place) -> None:
+    place.write("chat.jinja", "{{ messages }}")
+    place.models("""
+models:
+  all:
+    path: a.gguf
+    mmproj: b.gguf
+    display_name: All of it
+    description: Everything at once.
+    unlisted: yes
+    aliases: [gpt-4o, also]
+    gpu_layers: 12
+    cache_type_k: q8_0
+    cache_type_v: q4_0
+    embeddings: true
+    reranking: true
+    jinja: false
+    chat_template_file: chat.jinja
+    extra_args: ["-t", 4, --rope_scaling=yarn]
+    request_params:
+      suggest: {temperature: 0.5}
+      enforce: {top_k: 1}
+      strip: [seed]
+    sampler_args: --temp 1.0 --min-p 0.1
+    parallel: 2
+    max_concurrent: 8
+""")
+    catalog = place.load().catalog
+    assert list(catalog.aliases) == ["ms/all", "ms/gpt-4o", "ms/also"]
+    also = catalog.aliases["ms/also"]
+    assert (also.display_name, also.description, also.unlisted) == ("All of it", "Everything at once.", True)
+    assert dict(also.sampling.suggest) == {"temperature": 0.5, "min_p": 0.1}
+    assert dict(also.sampling.enforce) == {"top_k": 1}
+    assert also.sampling.strip == frozenset({"seed"})
+    assert slot_of(catalog, "also").max_concurrent == 8
+    assert llama_of(catalog, "also") == LlamaServer(
+        model=str(place.cwd / "a.gguf"),
+        parallel=2,
+        gpu_layers=12,
+        cache_type_k="q8_0",
+        cache_type_v="q4_0",
+        embeddings=True,
+        mmproj=str(place.cwd / "b.gguf"),
+        arguments=(
+            "--no-jinja", "--chat-template-file", str(place.cwd / "chat.jinja"),
+            "--reranking", "--rope-scaling", "yarn", "-t", "4",
+        ),
+    )  # fmt: skip
+
+
+def test_a_flat_mapping_of_request_params_is_what_the_alias_suggests(place: Place) -> None:
+    place.models("models:\n  one: {path: a.gguf, request_params: {reasoning_effort: low, top_k: 2}}\n")
+    suggested = place.load().catalog.aliases["ms/one"].sampling.suggest
+    assert dict(suggested) == {"reasoning_effort": "low", "top_k": 2}
+
+
+def test_template_values_of_an_alias_add_to_those_of_its_base(place: Place) -> None:
+    place.models("""
+models:
+  one: {path: a.gguf, chat_template_kwargs: {enable_thinking: true, tools: 1}}
+  two: {base_model: one, sampler_args: [--chat-template-kwargs, '{"enable_thinking": false}']}
+""")
+    assert dict(place.load().catalog.aliases["ms/two"].sampling.suggest) == {
+        "chat_template_kwargs": {"enable_thinking": False, "tools": 1}
+    }
+
+
+def test_a_command_keeps_its_placeholders_and_its_model(place: Place) -> None:
+    place.models("""
+models:
+  sd:
+    path: a.gguf
+    cmd: |
+      'my server' --port ${PORT} \\
+        -m ${MODEL_PATH}
+    env: {CUDA_VISIBLE_DEVICES: "0"}
+    parallel: 2
+    ctx_size: 4096
+  sd-fast: {base_model: sd, sampler_args: --temp 0}
+""")
+    loaded = place.load()
+    assert list(loaded.catalog.slots.values()) == [
+        SlotSpec(
+            launch=Command(
+                argv=("my server", "--port", "${PORT}", "-m", "${MODEL_PATH}"),
+                model=str(place.cwd / "a.gguf"),
+                environment=(("CUDA_VISIBLE_DEVICES", "0"),),
+            ),
+            max_concurrent=2,
+        )
+    ]
+    assert [str(warning) for warning in loaded.warnings] == [
+        "custom_models.yaml:10:5: models.sd.ctx_size: has no effect beside cmd; write it into the command"
+    ]
+
+
+def test_a_path_may_be_absolute_or_in_the_home_folder(place: Place, tmp_path: Path) -> None:
+    (place.home / "c d.gguf").write_text("GGUF")
+    (tmp_path / "e.gguf").write_text("GGUF")
+    place.models(f"models:\n  one: {{path: ~/c d.gguf}}\n  two: {{path: '{tmp_path}/e.gguf'}}\n")
+    catalog = place.load().catalog
+    assert llama_of(catalog, "one").model == str(place.home / "c d.gguf")
+    assert llama_of(catalog, "two").model == str(tmp_path / "e.gguf")
+
+
+def test_relative_paths_start_at_the_file_that_names_them(place: Place) -> None:
+    place.write("config.yaml", "files: {custom_models: sub/models.yaml}\n")
+    place.write("sub/x.gguf", "GGUF")
+    place.write("sub/models.yaml", "models:\n  one: {path: x.gguf, sampler_args: --lora x.gguf}\n")
+    launch = llama_of(place.load().catalog, "one")
+    assert launch.model == str(place.cwd / "sub/x.gguf")
+    assert launch.arguments == ("--lora", str(place.cwd / "sub/x.gguf"))
+
+
+@pytest.mark.parametrize(("prefix", "listed"), [("''", "coder"), ("my/", "my/coder"), ("ms/", "ms/coder")])
+def test_names_are_listed_with_the_prefix_and_understood_without(place: Place, prefix: str, listed: str) -> None:
+    place.write("config.yaml", f"models: {{prefix: {prefix}}}\n")
+    place.models("models:\n  coder: {path: a.gguf}\n")
+    catalog = place.load().catalog
+    assert list(catalog.aliases) == [listed]
+    assert catalog.resolve("CODER").alias.name == listed
+
+
+def test_a_key_may_have_the_prefix_already(place: Place) -> None:
+    place.models("models:\n  ms/coder: {path: a.gguf}\n  MS/other: {base_model: coder}\n")
+    assert list(place.load().catalog.aliases) == ["ms/coder", "ms/other"]
+
+
+def test_keys_that_look_like_numbers_or_words_of_yaml_are_names(place: Place) -> None:
+    place.models("models:\n  12: {path: a.gguf}\n  on: {base_model: 12}\n")
+    assert place.problems() == [
+        "custom_models.yaml:3:8: models.on.base_model: "
+        "expected a model name (no spaces, at most 200 characters), got 12; put it in quotes"
+    ]
+    place.models("models:\n  12: {path: a.gguf}\n  on: {base_model: '12'}\n")
+    assert list(place.load().catalog.aliases) == ["ms/12", "ms/on"]
+
+
+def test_the_demo_model_is_listed_without_prefix(place: Place) -> None:
+    demo = place.home / "demo.gguf"
+    catalog = place.load(demo_model=demo).catalog
+    assert list(catalog.aliases) == ["demo"]
+    assert slot_of(catalog, "demo") == SlotSpec(
+        launch=LlamaServer(model=str(demo), ctx_size=2048, parallel=2), max_concurrent=2
+    )
+
+
+def test_the_demo_model_can_be_switched_off(place: Place) -> None:
+    place.write("config.yaml", "models: {demo: off}\n")
+    assert dict(place.load(demo_model=place.home / "demo.gguf").catalog.aliases) == {}
+
+
+def test_a_model_of_ones_own_called_demo_takes_its_place(place: Place) -> None:
+    place.models("models:\n  demo: {path: a.gguf}\n")
+    catalog = place.load(demo_model=place.home / "demo.gguf").catalog
+    assert list(catalog.aliases) == ["ms/demo"]
+    assert llama_of(catalog, "demo").model == str(place.cwd / "a.gguf")
+
+
+def test_discovered_models_are_listed_and_give_entries_their_file(place: Place) -> None:
+    place.discovered = {"gemma3-12.2b-q8_0": Path("/m/g.gguf"), "other": Path("/m/o.gguf")}
+    place.models(
+        "models:\n  gemma3:12.2b-q8_0:\n  hot: {base_model: gemma3:12.2b-q8_0}\n  cold: {base_model: ms/other}\n"
+    )
+    catalog = place.load().catalog
+    assert {name: llama_of(catalog, name).model for name in catalog.aliases} == {
+        "ms/gemma3:12.2b-q8_0": "/m/g.gguf",
+        "ms/hot": "/m/g.gguf",
+        "ms/cold": "/m/o.gguf",
+        "ms/other": "/m/o.gguf",
+    }
+
+
+def test_an_alias_is_an_alias_of_the_slot_it_names(place: Place) -> None:
+    place.models(SEED)
+    catalog = place.load().catalog
+    aliases: list[Alias] = list(catalog.aliases.values())
+    assert {alias.slot for alias in aliases} == set(catalog.slots)
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "prompt", "input", "stream"])
+def test_an_alias_cannot_decide_what_is_asked(place: Place, name: str) -> None:
+    place.models(f"models:\n  one: {{path: a.gguf, request_params: {{{name}: 1}}}}\n")
+    assert place.problems() == [
+        f"custom_models.yaml:2:23: models.one.request_params: '{name}' belongs to the client's request; "
+        "an alias cannot set or remove it"
+    ]
+
+
+def test_flags_in_the_environment_of_a_server_are_refused(place: Place) -> None:
+    place.models("models:\n  one: {path: a.gguf, env: {LLAMA_ARG_PORT: 1}}\n")
+    assert place.problems() == [
+        "custom_models.yaml:2:23: models.one.env: LLAMA_ARG_PORT is a flag of llama-server in disguise; "
+        "write it in sampler_args"
+    ]
