@@ -39,7 +39,9 @@ def _with_empty_allowed(schema: dict[str, Any]) -> dict[str, Any]:
     for part in (schema, *schema.get("$defs", {}).values()):
         for name, wanted in part.get("properties", {}).items():
             kept = {key: wanted.pop(key) for key in ("description", "title", "default") if key in wanted}
-            part["properties"][name] = {"anyOf": [wanted, {"type": "null"}], **kept} if wanted else kept
+            options = wanted.get("anyOf", [wanted])
+            nullable = options if {"type": "null"} in options else [*options, {"type": "null"}]
+            part["properties"][name] = {"anyOf": nullable, **kept}
     return schema
 
 

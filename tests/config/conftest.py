@@ -21,6 +21,7 @@ class Place:
     discovered: dict[str, Path] = field(default_factory=dict)
 
     def write(self, name: str, text: str) -> Path:
+        """Write a file of the working directory."""
         path = self.cwd / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
@@ -39,6 +40,7 @@ class Place:
         environ: Mapping[str, str] | None = None,
         demo_model: Path | None = None,
     ) -> Loaded:
+        """Load what was written."""
         around = Surroundings(
             environ=environ or {},
             cwd=self.cwd,

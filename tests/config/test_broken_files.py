@@ -31,10 +31,14 @@ def test_a_wrong_type_says_what_was_expected_and_found(place: Place) -> None:
 def test_a_wrong_unit_names_the_units(place: Place) -> None:
     place.write("config.yaml", "server:\n  body_limit: 64M\nmodels:\n  ttl: 5min\n")
     assert place.problems() == [
-        "config.yaml:2:3: server.body_limit: unknown unit 'M' of a size in '64M' (did you mean 'MiB' or 'MB'?); "
-        "the units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB",
-        "config.yaml:4:3: models.ttl: unknown unit 'min' of a time in '5min'; the units are ms, s, m, h, d "
-        "(-1 or 'never' keeps it for ever)",
+        (
+            "config.yaml:2:3: server.body_limit: unknown unit 'M' of a size in '64M' (did you mean 'MiB' or 'MB'?); "
+            "the units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"
+        ),
+        (
+            "config.yaml:4:3: models.ttl: unknown unit 'min' of a time in '5min'; the units are ms, s, m, h, d "
+            "(-1 or 'never' keeps it for ever)"
+        ),
     ]
 
 
@@ -76,8 +80,10 @@ def test_a_missing_model_file_names_the_nearest_file(place: Place) -> None:
     place.models("models:\n  coder:\n    path: models/qwen-q4.ggfu\n")
     place.write("models/qwen-q4.gguf", "GGUF")
     assert place.problems() == [
-        f"custom_models.yaml:3:5: models.coder.path: there is no file {place.cwd}/models/qwen-q4.ggfu "
-        "(did you mean 'qwen-q4.gguf'?)"
+        (
+            f"custom_models.yaml:3:5: models.coder.path: there is no file {place.cwd}/models/qwen-q4.ggfu "
+            "(did you mean 'qwen-q4.gguf'?)"
+        )
     ]
 
 
@@ -147,8 +153,10 @@ def test_all_problems_of_all_files_come_in_one_run(place: Place) -> None:
         "command line: --port: expected a port number, got 'x'",
         "config.yaml:2:3: server.port: expected a port number from 0 to 65535, got 70000",
         "config.yaml:3:1: quue: unknown key (did you mean 'queue'?)",
-        "custom_models.yaml:4:5: models.coder.parallel: "
-        "expected a whole number of parallel requests from 1 to 256, got 0",
+        (
+            "custom_models.yaml:4:5: models.coder.parallel: "
+            "expected a whole number of parallel requests from 1 to 256, got 0"
+        ),
         f"custom_models.yaml:6:5: models.other.path: there is no file {place.cwd}/gone.gguf",
         "environment: DEFAULT_PARALLEL: expected a whole number of parallel requests, got 'many'",
         "harmony_models.yaml:1:1: harmony_models: expected a list ([a, b], or one '- ' line for each), got 'gpt'",
@@ -158,8 +166,10 @@ def test_all_problems_of_all_files_come_in_one_run(place: Place) -> None:
 def test_an_entry_that_runs_nothing_says_what_to_add(place: Place) -> None:
     place.models("models:\n  coder:\n  fast:\n    base_model: coder\n")
     assert place.problems() == [
-        "custom_models.yaml:2:3: models.coder: says nowhere what to run: "
-        "add 'path' with the GGUF file, a 'base_model' or a 'cmd'"
+        (
+            "custom_models.yaml:2:3: models.coder: says nowhere what to run: "
+            "add 'path' with the GGUF file, a 'base_model' or a 'cmd'"
+        )
     ]
 
 
@@ -185,8 +195,10 @@ def test_a_command_that_cannot_work_is_refused(place: Place, cmd: str, message: 
 def test_one_thing_said_in_two_ways_that_differ_is_a_problem(place: Place) -> None:
     place.models('models:\n  a:\n    path: a.gguf\n    ctx_size: 4096\n    sampler_args: "-c 8192"\n')
     assert place.problems() == [
-        "custom_models.yaml:5:5: models.a.sampler_args: "
-        "says ctx_size 8192, but the key ctx_size says 4096; keep one of them"
+        (
+            "custom_models.yaml:5:5: models.a.sampler_args: "
+            "says ctx_size 8192, but the key ctx_size says 4096; keep one of them"
+        )
     ]
 
 

@@ -292,8 +292,10 @@ def test_a_key_may_have_the_prefix_already(place: Place) -> None:
 def test_keys_that_look_like_numbers_or_words_of_yaml_are_names(place: Place) -> None:
     place.models("models:\n  12: {path: a.gguf}\n  on: {base_model: 12}\n")
     assert place.problems() == [
-        "custom_models.yaml:3:8: models.on.base_model: "
-        "expected a model name (no spaces, at most 200 characters), got 12; put it in quotes"
+        (
+            "custom_models.yaml:3:8: models.on.base_model: "
+            "expected a model name (no spaces, at most 200 characters), got 12; put it in quotes"
+        )
     ]
     place.models("models:\n  12: {path: a.gguf}\n  on: {base_model: '12'}\n")
     assert list(place.load().catalog.aliases) == ["ms/12", "ms/on"]
@@ -345,14 +347,76 @@ def test_an_alias_is_an_alias_of_the_slot_it_names(place: Place) -> None:
 def test_an_alias_cannot_decide_what_is_asked(place: Place, name: str) -> None:
     place.models(f"models:\n  one: {{path: a.gguf, request_params: {{{name}: 1}}}}\n")
     assert place.problems() == [
-        f"custom_models.yaml:2:23: models.one.request_params: '{name}' belongs to the client's request; "
-        "an alias cannot set or remove it"
+        (
+            f"custom_models.yaml:2:23: models.one.request_params: '{name}' belongs to the client's request; "
+            "an alias cannot set or remove it"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("request_params: 5", "request_params: expected a mapping of request fields, got 5"),
+        ("request_params: {suggest: {a: 1}, enforc: {b: 1}}",
+         ("request_params: expected only suggest, enforce and strip beside each other, got 'enforc' "
+         "(did you mean 'enforce'?); move it below suggest")),
+        ("request_params: {strip: seed}",
+         "request_params: expected strip to be a list of request fields, got 'seed'"),
+        ("request_params: {strip: [model]}",
+         "request_params: 'model' belongs to the client's request; an alias cannot set or remove it"),
+        ("request_params: {enforce: [a]}",
+         "request_params: expected enforce to be a mapping of request fields, got ['a']"),
+        ("chat_template_kwargs: thinking", "chat_template_kwargs: expected a mapping, got 'thinking'"),
+        ("env: [A]", "env: expected a mapping of variable names to values, got ['A']"),
+        ("env: {a-b: 1}", "env: expected the name of an environment variable, got 'a-b'"),
+        ("env: {A: true}", "env: expected A to be a text or a number, got True; put it in quotes"),
+        ("sampler_args: 5", "sampler_args: expected a list or one text of arguments, got 5"),
+        ("sampler_args: [--temp, [1]]",
+         "sampler_args: expected a list of texts and numbers, got [1] in it; put it in quotes"),
+        ("gpu_layers: many", "gpu_layers: expected a number of layers from 0 to 999, auto or all, got 'many'"),
+        ("cache_type_k: q8",
+         ("cache_type_k: expected f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0 or q5_1, got 'q8' "
+         "(did you mean 'q8_0'?)")),
+        ("mmproj: none.gguf", "mmproj: there is no file {cwd}/none.gguf"),
+        ("chat_template_file: c.jinja", "chat_template_file: there is no file {cwd}/c.jinja"),
+        ("extra_args: --lora l.safetensors", "extra_args: there is no file {cwd}/l.safetensors"),
+        ("display_name: ''", "display_name: expected one line of text, got ''"),
+        ("aliases: other", "aliases: expected a list ([a, b], or one '- ' line for each), got 'other'"),
+        ("aliases: [a b]", "aliases[0]: expected a model name (no spaces, at most 200 characters), got 'a b'"),
+    ],
+)  # fmt: skip
+def test_every_value_of_an_entry_is_checked(place: Place, text: str, message: str) -> None:
+    place.models(f"models:\n  one:\n    path: a.gguf\n    {text}\n")
+    [problem] = place.problems()
+    assert problem.split("models.one.", 1)[1] == message.format(cwd=place.cwd)
+
+
+def test_a_base_with_a_mistake_is_reported_once(place: Place) -> None:
+    place.models("models:\n  one: {path: a.gguf, parallel: 0}\n  two: {base_model: one}\n")
+    [problem] = place.problems()
+    assert problem.startswith("custom_models.yaml:2:23: models.one.parallel: ")
+
+
+def test_what_is_no_file_of_models_is_a_problem(place: Place) -> None:
+    place.models("- one\n")
+    assert place.problems() == ["custom_models.yaml:1:1: expected keys and values, got ['one']"]
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(place: Place) -> None:
+    (place.cwd / "custom_models.yaml").mkdir()
+    (place.cwd / "config.yaml").write_text("[]")
+    assert place.problems() == [
+        "config.yaml:1:1: expected sections such as 'server:' and 'models:', got []",
+        "custom_models.yaml: cannot be read: Is a directory",
     ]
 
 
 def test_flags_in_the_environment_of_a_server_are_refused(place: Place) -> None:
     place.models("models:\n  one: {path: a.gguf, env: {LLAMA_ARG_PORT: 1}}\n")
     assert place.problems() == [
-        "custom_models.yaml:2:23: models.one.env: LLAMA_ARG_PORT is a flag of llama-server in disguise; "
-        "write it in sampler_args"
+        (
+            "custom_models.yaml:2:23: models.one.env: LLAMA_ARG_PORT is a flag of llama-server in disguise; "
+            "write it in sampler_args"
+        )
     ]

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config.command_line import CommandLine
 from gateway.config.composite import ApiKey
-from gateway.config.environment import VARIABLES
+from gateway.config.environment import VARIABLES, Variable
 from gateway.config.explain import Explained, explain
 from gateway.config.find import find, user_folder
 from gateway.config.quantity import Share
@@ -70,12 +70,12 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: str(variable.name))
-def test_every_variable_reaches_its_setting(place: Place, variable: object) -> None:
-    name, key = variable.name, variable.key  # type: ignore[attr-defined]  # pytest's ids need an object
+@pytest.mark.parametrize("variable", VARIABLES, ids=[variable.name for variable in VARIABLES])
+def test_every_variable_reaches_its_setting(place: Place, variable: Variable) -> None:
+    name = variable.name
     place.write("h.yaml", "")
     written, shown = VALUES[name]
-    row = explained(place, key, **{name: written})
+    row = explained(place, variable.key, None, **{name: written})
     assert row.value == shown.format(cwd=place.cwd, home=place.home)
     assert row.source == f"environment {name}"
 
@@ -91,8 +91,10 @@ def test_the_particular_port_variable_wins_over_the_general_one(place: Place) ->
 def test_variables_without_meaning_and_strangers_are_told(place: Place) -> None:
     place.write(".env", "MODLE_TTL=5\nLLAMA_SWAP_PORT=5847\nMEMORY_PRESSURE_THRESHOLD=80\n")
     assert [str(warning) for warning in place.load().warnings] == [
-        ".env:2:1: LLAMA_SWAP_PORT: has no effect: "
-        "there is no second port: models are reached through the gateway's own",
+        (
+            ".env:2:1: LLAMA_SWAP_PORT: has no effect: "
+            "there is no second port: models are reached through the gateway's own"
+        ),
         ".env:1:1: MODLE_TTL: the gateway knows no such variable (did you mean 'MODEL_TTL'?); it has no effect",
         ".env:3:1: MEMORY_PRESSURE_THRESHOLD: is read and checked, but has no effect in this version",
     ]
@@ -131,8 +133,10 @@ def test_listening_for_others_without_a_key_is_refused(place: Place, host: str) 
     place.write("config.yaml", f"server:\n  host: '{host}'\n")
     shown = host.strip("[]")
     assert place.problems() == [
-        f"config.yaml:2:3: server.host: listening on {shown} lets other machines use your models; "
-        "set server.api_keys in config.yaml (or GATEWAY_API_KEYS), or listen on 127.0.0.1"
+        (
+            f"config.yaml:2:3: server.host: listening on {shown} lets other machines use your models; "
+            "set server.api_keys in config.yaml (or GATEWAY_API_KEYS), or listen on 127.0.0.1"
+        )
     ]
 
 
@@ -164,8 +168,8 @@ def test_keys_are_kept_as_digests_with_name_and_role(place: Place) -> None:
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ("[sesame]", "server.api_keys[0]: expected a key of at least 8 letters, digits and signs in quotes; "
-         "`openssl rand -hex 24` makes a good one"),
+        ("[sesame]", ("server.api_keys[0]: expected a key of at least 8 letters, digits and signs in quotes; "
+         "`openssl rand -hex 24` makes a good one")),
         (f"{SECRET}", "server.api_keys: expected a list of keys (one '- ' line for each)"),
         (f"{{key: {SECRET}}}", "server.api_keys: expected a list of keys (one '- ' line for each)"),
         (f"[{SECRET}, {SECRET}]", "server.api_keys: the same key is given twice; give each caller its own"),
@@ -212,7 +216,8 @@ def test_a_problem_with_a_key_never_shows_the_key(place: Place, keys: str, probl
         ("log: {level: inof}", "log.level: expected debug, info, warning or error, got 'inof' (did you mean 'info'?)"),
         ("models: {prefix: 'a b'}", "models.prefix: expected a prefix without spaces (empty for none), got 'a b'"),
         ("ollama: {base: localhost}", "ollama.base: expected a URL such as http://localhost:11434, got 'localhost'"),
-        ("llama_server: {arguments: --port 1}", "llama_server.arguments: --port is refused here: the gateway decides it"),
+        ("llama_server: {arguments: --port 1}",
+         "llama_server.arguments: --port is refused here: the gateway decides it"),
         ("server: 5846", "server: expected a mapping (keys and values, indented below), got 5846"),
     ],
 )  # fmt: skip
@@ -291,7 +296,9 @@ def test_the_users_folder_is_the_last_place_to_look(tmp_path: Path) -> None:
 def test_bad_settings_from_the_command_line_are_named(place: Place) -> None:
     assert place.problems(CommandLine(settings=("a.b=1", "models.ttl", "models.tll=5"))) == [
         "command line: --set: expected section.key=value such as models.ttl=5m, got 'models.ttl'",
-        "command line: --set a.b: unknown key; there are files, library, llama_server, log, memory, models, ollama, "
-        "pressure, queue, server",
+        (
+            "command line: --set a.b: unknown key; there are files, library, llama_server, log, memory, models, "
+            "ollama, pressure, queue, server"
+        ),
         "command line: --set models.tll: unknown key (did you mean 'ttl'?)",
     ]
