@@ -1,0 +1,68 @@
+"""Heads of HTTP/1.1 messages on the upstream leg: which headers travel, and how a request's head is written.
+
+Promises that a head arrives as the lines it was meant to be: nothing in a path or a header can add a line to
+it. Pure functions over bytes. Does not read answers (`gateway.system.connection` does).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from gateway.core.backend import BackendRequest, Header
+from gateway.core.errors import BadRequest
+
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade"}
+)
+"""Names that concern one connection only (RFC 9110, section 7.6.1); those that start with `proxy-` do too."""
+
+REWRITTEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+"""Request headers that are not passed on: this module writes its own, and never sends `Expect`, because the
+model servers at hand do not answer it."""
+
+_HEAD = re.compile(
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
+)
+
+
+def field_lines(headers: Iterable[Header]) -> bytes:
+    """Return headers as they stand on the wire."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def request_head(
+    request: BackendRequest, *, fixed: bytes = b"", dropped: frozenset[bytes] = REWRITTEN
+) -> bytes:
+    """Return the head of `request` up to and including the empty line.
+
+    `fixed` holds complete field lines that every request gets (`field_lines`), `dropped` the names that are
+    not passed on. Raises `BadRequest` if method, target or a header would not arrive as the single line that
+    it is.
+    """
+    headers = end_to_end(request.headers, dropped)
+    length = b""
+    if request.body or request.method in {"POST", "PUT", "PATCH"}:
+        length = b"content-length: %d\r\n" % len(request.body)
+    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
+    head = b"".join((line, fixed, length, field_lines(headers), b"\r\n"))
+    lines = 2 + len(headers) + fixed.count(b"\n") + bool(length)
+    # The head must be well-formed *and* have as many lines as it has fields: a value with a line end in it
+    # may read like two good fields, and would be one more than was meant.
+    if _HEAD.fullmatch(head) is None or head.count(b"\n") != lines:
+        raise BadRequest(
+            "The request cannot be passed on: its path or a header holds a character that HTTP forbids.",
+            hint="Send the path percent-encoded, and header values without line ends and control characters.",
+        )
+    return head
+
+
+def end_to_end(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[Header]:
+    """Return `headers` without those in `dropped`, those of proxies, and those that `Connection` names."""
+    for name, value in headers:
+        if name.lower() == b"connection":
+            dropped = dropped | {token.strip() for token in value.lower().split(b",")}
+    return [
+        header
+        for header in headers
+        if (name := header[0].lower()) not in dropped and not name.startswith(b"proxy-")
+    ]
