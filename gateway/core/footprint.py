@@ -210,9 +210,7 @@ class _Load:
         """One saved copy of what cannot be rolled back: the windows and the states of one sequence."""
         kept = min(self.window, self.window_cells)
         windows = sum(
-            kept * (_size(block.keys, self.k) + _size(block.values, self.v))
-            for block in self.blocks
-            if block.windowed
+            kept * (_size(block.keys, self.k) + _size(block.values, self.v)) for block in self.blocks if block.windowed
         )
         return windows + 4 * sum(block.state for block in self.blocks)
 

@@ -128,9 +128,7 @@ class ModelHeader:
         for name in ("head_count", "head_count_kv", "feed_forward_length"):
             values: tuple[int, ...] = getattr(self, name)
             if len(values) != self.block_count:
-                raise ValueError(
-                    f"{name} has {len(values)} values; expected one for each of {self.block_count} blocks"
-                )
+                raise ValueError(f"{name} has {len(values)} values; expected one for each of {self.block_count} blocks")
 
     @property
     def complete(self) -> bool:

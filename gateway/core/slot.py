@@ -6,7 +6,6 @@ thing are the same slot, and an edit that does not change the launch does not re
 
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import PurePath
 from typing import NewType
 
 SlotId = NewType("SlotId", str)
@@ -64,5 +63,6 @@ class SlotSpec:
         """The identity: a readable stem, and a digest of the launch alone."""
         digest = sha256(repr(self.launch).encode("utf-8", "surrogateescape")).hexdigest()[:10]
         program = self.launch.argv[0] if isinstance(self.launch, Command) else ""
-        stem = PurePath(self.launch.model or program).stem
+        file = (self.launch.model or program).replace("\\", "/").rsplit("/", 1)[-1]
+        stem = file.removesuffix(".gguf")
         return SlotId(f"{stem}-{digest}")

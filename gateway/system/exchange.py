@@ -69,16 +69,12 @@ _ITS_LOG = "Its log says whether it crashed or was stopped."
 def closed_unanswered(peer: str, why: str, *, stale: bool) -> BackendUnreachable:
     """Return the failure of a request to which not a byte of an answer came."""
     kind = StaleConnection if stale else BackendUnreachable
-    return kind(
-        f"The model's server at {peer} closed the connection{why} instead of answering.", hint=_ITS_LOG
-    )
+    return kind(f"The model's server at {peer} closed the connection{why} instead of answering.", hint=_ITS_LOG)
 
 
 def broken_off(peer: str, why: str, where: str) -> BackendBroken:
     """Return the failure of an answer that ended before its end."""
-    return BackendBroken(
-        f"The answer of the model's server at {peer} broke off{why} in its {where}.", hint=_ITS_LOG
-    )
+    return BackendBroken(f"The answer of the model's server at {peer} broke off{why} in its {where}.", hint=_ITS_LOG)
 
 
 def malformed(peer: str, reason: object) -> BackendBroken:

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Sequence
 from gateway.core.backend import BackendRequest, Header
 from gateway.core.errors import BadRequest
 
-HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade"}
-)
+HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade"})
 """Names that concern one connection only (RFC 9110, section 7.6.1); those that start with `proxy-` do too."""
 
 REWRITTEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
@@ -30,9 +28,7 @@ def field_lines(headers: Iterable[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def request_head(
-    request: BackendRequest, *, fixed: bytes = b"", dropped: frozenset[bytes] = REWRITTEN
-) -> bytes:
+def request_head(request: BackendRequest, *, fixed: bytes = b"", dropped: frozenset[bytes] = REWRITTEN) -> bytes:
     """Return the head of `request` up to and including the empty line.
 
     `fixed` holds complete field lines that every request gets (`field_lines`), `dropped` the names that are
@@ -62,7 +58,5 @@ def end_to_end(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[Hea
         if name.lower() == b"connection":
             dropped = dropped | {token.strip() for token in value.lower().split(b",")}
     return [
-        header
-        for header in headers
-        if (name := header[0].lower()) not in dropped and not name.startswith(b"proxy-")
+        header for header in headers if (name := header[0].lower()) not in dropped and not name.startswith(b"proxy-")
     ]

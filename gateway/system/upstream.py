@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from gateway.core.backend import Answer, BackendRequest, Header
-from gateway.core.errors import BackendBroken, BackendUnreachable, GatewayError
+from gateway.core.errors import BackendBroken, BackendRefused, GatewayError
 from gateway.system.connection import Connection, Owner
 from gateway.system.exchange import Head, Limits, Sink, StaleConnection, closed_unanswered
 from gateway.system.http1 import REWRITTEN, field_lines, request_head
@@ -205,14 +205,10 @@ class Upstream:
         self._port = port
         self._peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._connect_limit = timeouts.connect
-        self._limits = Limits(
-            first_byte=timeouts.first_byte, between_bytes=timeouts.between_bytes, head=head_limit
-        )
+        self._limits = Limits(first_byte=timeouts.first_byte, between_bytes=timeouts.between_bytes, head=head_limit)
         self._fixed = field_lines([(b"host", self._peer.encode()), *headers])
         self._dropped = REWRITTEN | {name.lower() for name, _ in headers}
-        request_head(
-            BackendRequest(method="GET", target="/"), fixed=self._fixed
-        )  # fails here, not in each request
+        request_head(BackendRequest(method="GET", target="/"), fixed=self._fixed)  # fails here, not in each request
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
         self._high_water = read_high_water
@@ -258,7 +254,7 @@ class Upstream:
     async def close(self) -> None:
         """Abort all exchanges, whose readers get `BackendBroken`, and return when every connection is gone.
 
-        Idempotent. What is opened later is refused with `BackendUnreachable`.
+        Idempotent. What is opened later is refused with `BackendRefused`.
         """
         self._closed = True
         if self._expiry is not None:
@@ -324,7 +320,7 @@ class Upstream:
                 )
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be looked up
             why = f"nothing came within {self._connect_limit:g} s" if deadline.expired() else str(error)
-            raise BackendUnreachable(
+            raise BackendRefused(
                 f"A model's server was expected at {self._peer}, and connecting to it failed: {why}.",
                 hint="See whether it is running and listens on this address and port.",
             ) from error
@@ -340,7 +336,7 @@ class Upstream:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise BackendUnreachable(
+            raise BackendRefused(
                 f"The gateway has closed its connections to {self._peer}.",
                 hint="The model is being stopped: ask again, and it is started anew.",
             )
