@@ -56,14 +56,10 @@ def _parts(path: Path) -> list[Path]:
     for number in range(1, count + 1):
         part = path.with_name(f"{name['stem']}-{number:05}-of-{count:05}.gguf")
         if not part.exists():
-            raise GgufError(
-                str(path), f"part {number} of {count} is missing", expected=f"a file {part.name} beside it"
-            )
+            raise GgufError(str(path), f"part {number} of {count} is missing", expected=f"a file {part.name} beside it")
         parts.append(part)
     if not parts:
-        raise GgufError(
-            str(path), "the name says that there are no parts", expected="-00001-of-0000N in the name"
-        )
+        raise GgufError(str(path), "the name says that there are no parts", expected="-00001-of-0000N in the name")
     return parts
 
 
@@ -92,9 +88,7 @@ class _Facts:
             raise GgufError(file.path, "no architecture is named", expected="the key `general.architecture`")
         blocks = cls(file, architecture, 0).number("block_count")
         if blocks > _BLOCK_LIMIT:
-            raise GgufError(
-                file.path, f"the header claims {blocks} blocks", expected=f"at most {_BLOCK_LIMIT}"
-            )
+            raise GgufError(file.path, f"the header claims {blocks} blocks", expected=f"at most {_BLOCK_LIMIT}")
         return cls(file, architecture, blocks)
 
     def general(self, name: str) -> str:

@@ -91,13 +91,9 @@ def _parse(cursor: "_Cursor", size: int) -> GgufFile:
         elif kind in _SCALARS:
             metadata[key] = cursor.scalar(_SCALARS[kind], f"the value of `{key}`")
         else:
-            raise cursor.error(
-                f"`{key}` has a value of the unknown type {kind}", expected="a type from 0 to 12"
-            )
+            raise cursor.error(f"`{key}` has a value of the unknown type {kind}", expected="a type from 0 to 12")
     tensors, data_end = _tensors(cursor, tensor_count, metadata.get("general.alignment", 32))
-    return GgufFile(
-        path=cursor.path, size=size, metadata=metadata, lengths=lengths, tensors=tensors, data_end=data_end
-    )
+    return GgufFile(path=cursor.path, size=size, metadata=metadata, lengths=lengths, tensors=tensors, data_end=data_end)
 
 
 def _preamble(cursor: "_Cursor") -> tuple[int, int]:
@@ -115,9 +111,7 @@ def _preamble(cursor: "_Cursor") -> tuple[int, int]:
     if key_count > _KEY_LIMIT:
         raise cursor.error(f"the header claims {key_count} keys", expected=f"at most {_KEY_LIMIT}", offset=16)
     if tensor_count > _TENSOR_LIMIT:
-        raise cursor.error(
-            f"the header claims {tensor_count} tensors", expected=f"at most {_TENSOR_LIMIT}", offset=8
-        )
+        raise cursor.error(f"the header claims {tensor_count} tensors", expected=f"at most {_TENSOR_LIMIT}", offset=8)
     return tensor_count, key_count
 
 
@@ -179,9 +173,7 @@ def _sized(table: Mapping[str, tuple[int, int | None]], start: int, end: int) ->
     """Return sizes by name and the end of the data. An unknown type takes all up to its neighbour."""
     offsets = sorted({offset for offset, _ in table.values()})
     neighbour = dict(zip(offsets, [*offsets[1:], max(end - start, offsets[-1])], strict=True))
-    sizes = {
-        name: neighbour[offset] - offset if size is None else size for name, (offset, size) in table.items()
-    }
+    sizes = {name: neighbour[offset] - offset if size is None else size for name, (offset, size) in table.items()}
     return sizes, start + max(offset + sizes[name] for name, (offset, _) in table.items())
 
 
@@ -260,9 +252,7 @@ class _Cursor:
         if end > self.size:
             raise self.error(f"the file of {self.size} bytes ends within {what}", expected=f"{count} more")
         if end > _HEADER_LIMIT:
-            raise self.error(
-                f"the header does not end before {what}", expected=f"at most {_HEADER_LIMIT} bytes"
-            )
+            raise self.error(f"the header does not end before {what}", expected=f"at most {_HEADER_LIMIT} bytes")
         self._buffer += self._file.read(max(end - len(self._buffer), len(self._buffer), _CHUNK))
         if end > len(self._buffer):
             raise self.error(f"the file shrank while {what} was read", expected=f"{self.size} bytes")
