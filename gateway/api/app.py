@@ -1,0 +1,70 @@
+"""The application: every route with its role, as data, and the order of what wraps them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import hdrs, web
+
+from gateway.api import models, operation, passage
+from gateway.api.body import expect_continue
+from gateway.api.exchange import model_request
+from gateway.api.faults import faults
+from gateway.api.guard import guard
+from gateway.api.journal import add_request_id, journal
+from gateway.api.keys import OPTIONS, POOL, REGISTRY, TASKS, ApiOptions
+from gateway.api.routes import MODEL_ROUTES
+from gateway.core.access import Role
+from gateway.core.errors import MethodNotAllowed, UpgradeRequired
+from gateway.engine.pool import Pool
+from gateway.engine.registry import Registry
+from gateway.engine.tasks import Tasks
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One route."""
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role = Role.USER
+
+
+async def no_websocket(request: web.Request) -> web.StreamResponse:
+    """Answer `GET /v1/responses`: Codex asks for a WebSocket first and falls back at once on 426."""
+    if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+        raise UpgradeRequired("There is no WebSocket here.", hint="POST /v1/responses streams over HTTP.")
+    raise MethodNotAllowed(f"{request.path} takes POST, not GET.")
+
+
+ENTRIES = (
+    Entry("GET", "/", operation.index, Role.OPEN),
+    Entry("HEAD", "/", operation.index, Role.OPEN),
+    Entry("GET", "/health", operation.health, Role.OPEN),
+    Entry("GET", "/ready", operation.ready, Role.OPEN),
+    *(Entry("GET", prefix + "/models", models.list_models) for prefix in ("/v1", "")),
+    *(Entry("GET", prefix + "/models/{id:.+}", models.show_model) for prefix in ("/v1", "")),
+    *(Entry("GET", prefix + "/responses", no_websocket) for prefix in ("/v1", "")),
+    *(Entry("POST", path, partial(model_request, route=route)) for path, route in MODEL_ROUTES),
+    Entry("GET", "/props", passage.look),
+    Entry("GET", "/slots", passage.look),
+    Entry("*", "/upstream/{rest:.+}", passage.upstream),
+    Entry("GET", "/running", operation.running),
+    Entry("POST", "/unload", operation.unload, Role.ADMIN),
+)
+
+
+def build_app(options: ApiOptions, *, pool: Pool, registry: Registry, tasks: Tasks) -> web.Application:
+    """Return the application. Middlewares from the outside in: journal, faults, guard."""
+    roles: dict[str, Role] = {}
+    app = web.Application(middlewares=[journal, faults, guard(roles)])
+    app[OPTIONS], app[POOL], app[REGISTRY], app[TASKS] = options, pool, registry, tasks
+    app.on_response_prepare.append(add_request_id)
+    for entry in ENTRIES:
+        route = app.router.add_route(entry.method, entry.path, entry.handler, expect_handler=expect_continue)
+        if route.resource is not None:
+            roles[route.resource.canonical] = entry.role
+    return app

@@ -1,0 +1,219 @@
+"""The one inference path: a request in, a lease, an exchange with the model's server, the answer out.
+
+Everything that is acquired here is left by `async with`: the lease, the upstream connection, the signs of life. A
+client that leaves cancels this coroutine (`api.runner` sees to that), and so everything goes at once.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.api.body import read_body
+from gateway.api.faults import BackendAnswer
+from gateway.api.keys import FACTS, OPTIONS, POOL, REGISTRY, TASKS
+from gateway.api.outlet import EVENT_STREAM, Outlet
+from gateway.api.routes import ModelRoute
+from gateway.core.backend import Answer, Backend, BackendRequest
+from gateway.core.catalog import Route
+from gateway.core.errors import BackendBroken, BackendRefused, BadRequest, GatewayError
+from gateway.engine.pool import Lease
+from gateway.wire import progress
+from gateway.wire.body import Body
+from gateway.wire.dialect import RESPONSES, response_id
+from gateway.wire.embeddings import as_base64
+from gateway.wire.responses import CompleteEvents
+from gateway.wire.transducer import Rename, Transducer, Watch, close, feed
+
+JSON = "application/json"
+PASSED_HEADERS = frozenset({b"content-type", b"cache-control", b"retry-after"})
+ERROR_BODY_LIMIT = 1 << 20
+WHOLE_BODY_LIMIT = 256 << 20
+
+
+class Exchange:
+    """One request of one client for one model."""
+
+    def __init__(self, request: web.Request, route: ModelRoute, body: Body) -> None:
+        self._request = request
+        self._route = route
+        self._body = body
+        self._facts = request[FACTS]
+        self._options = request.app[OPTIONS]
+        self._pool = request.app[POOL]
+        self._target: Route = request.app[REGISTRY].current.resolve(body.text("model"))
+        self._streaming = body.flag("stream") and bool(route.final)
+        self._base64 = route.path == "/embeddings" and body.value("encoding_format") == "base64"
+        self._outlet = Outlet(request, route.dialect)
+        self._lease: Lease | None = None
+        self._facts.alias, self._facts.slot = self._target.alias.name, self._target.slot.id
+        if route.sampled:
+            body.apply(self._target.alias.sampling)
+
+    async def run(self) -> web.StreamResponse:
+        """Carry it out. Raises what went wrong before the first byte; says it in the stream after that."""
+        if self._streaming:
+            self._outlet.beat(
+                self._target.asked, self._options.keepalive_after, self._note, self._request.app[TASKS].start
+            )
+        try:
+            return await self._served()
+        except (GatewayError, BackendAnswer) as error:
+            self._facts.outcome = getattr(error, "code", "backend_error")
+            if not self._outlet.begun:
+                raise
+            return await self._outlet.fail(_as_gateway_error(error))
+        finally:
+            await self._outlet.hush()
+
+    async def _served(self) -> web.StreamResponse:
+        """Lease and serve; once more if the server turns out to have died in between, before it was told anything."""
+        try:
+            return await self._leased()
+        except BackendRefused:
+            await self._pool.notice(self._target.slot.id)
+            return await self._leased()
+
+    async def _leased(self) -> web.StreamResponse:
+        self._lease = await self._pool.lease(self._target.slot, occupies=self._route.occupies)
+        async with self._lease as backend:
+            self._facts.granted = self._pool.loop.time()
+            async with backend.open(self._backend_request(backend)) as answer:
+                if answer.status >= 400:
+                    raise await self._backend_error(answer)
+                if self._streaming:
+                    return await self._relay_stream(answer, backend)
+                return await self._relay_whole(answer, backend)
+
+    def _backend_request(self, backend: Backend) -> BackendRequest:
+        name = backend.served_name
+        self._body.replace({"model": self._target.asked if name is None else name.decode()})
+        return BackendRequest(
+            method="POST",
+            target=self._route.target,
+            headers=((b"content-type", JSON.encode()), (b"accept", b"*/*")),
+            body=self._body.encode(),
+            streaming=self._streaming,
+        )
+
+    # -- answers --
+
+    async def _relay_stream(self, answer: Answer, backend: Backend) -> web.StreamResponse:
+        headers = passed_headers(answer)
+        if not headers.get(hdrs.CONTENT_TYPE, "").startswith(EVENT_STREAM):
+            raise await self._not_a_stream(answer, headers)
+        watch = Watch(self._route.final)
+        machines = [*self._transducers(backend), watch]
+        async for chunk in answer.chunks():
+            data = feed(machines, chunk)
+            if data:
+                await self._pass_on(data, headers)
+        rest = close(machines)
+        if not watch.seen:
+            raise BackendBroken("The model's server ended its stream without saying that the answer is complete.")
+        await self._pass_on(rest, headers)
+        return await self._outlet.end()
+
+    async def _pass_on(self, data: bytes, headers: Mapping[str, str]) -> None:
+        if self._facts.first_byte is None:
+            self._facts.first_byte = self._pool.loop.time()
+            await self._outlet.begin(200, headers)
+        if data:
+            await self._outlet.write(data)
+
+    async def _relay_whole(self, answer: Answer, backend: Backend) -> web.StreamResponse:
+        """Pass on an answer only when it is there to its end, so that one that breaks off has a proper status."""
+        body = await _read(answer, WHOLE_BODY_LIMIT)
+        self._facts.first_byte = self._pool.loop.time()
+        headers = passed_headers(answer)
+        if body.startswith(b'{"error"') and headers.get(hdrs.CONTENT_TYPE, "").startswith(JSON):
+            raise BackendAnswer(502, self._route.dialect.backend_error(502, _object(body), "unknown error"), {})
+        if self._base64:
+            body = as_base64(body)
+        machines = self._transducers(backend)
+        body = feed(machines, body) + close(machines)
+        return await self._outlet.whole(answer.status, headers, body)
+
+    def _transducers(self, backend: Backend) -> list[Transducer]:
+        machines = renaming(backend, self._target.asked)
+        if self._streaming and self._route.dialect is RESPONSES:
+            machines.append(CompleteEvents(response_id(self._facts.request_id), lambda: self._outlet.beats))
+        return machines
+
+    # -- failures --
+
+    async def _backend_error(self, answer: Answer) -> BackendAnswer:
+        """Return the server's own error, with its status, in the caller's envelope."""
+        raw = await _read(answer, ERROR_BODY_LIMIT)
+        fallback = raw[:500].decode("utf-8", "replace").strip() or f"The model's server answered {answer.status}."
+        body = self._route.dialect.backend_error(answer.status, _object(raw), fallback)
+        headers = passed_headers(answer)
+        headers.pop(hdrs.CONTENT_TYPE, None)
+        return BackendAnswer(answer.status, body, headers)
+
+    async def _not_a_stream(self, answer: Answer, headers: Mapping[str, str]) -> Exception:
+        """A 200 of another type than was asked for is an error: clients read it as an empty answer."""
+        raw = await _read(answer, ERROR_BODY_LIMIT)
+        body = _object(raw)
+        if "error" in body:
+            return BackendAnswer(502, self._route.dialect.backend_error(502, body, "unknown error"), {})
+        kind = headers.get(hdrs.CONTENT_TYPE, "nothing")
+        return BackendBroken(f"The model's server answered with {kind} where an event stream was asked for.")
+
+    def _note(self, beat: int) -> bytes:
+        """Return what a waiting client is told beside a sign of life, where that is wished."""
+        if not (self._options.loading_progress and self._route.path == "/chat/completions" and self._lease):
+            return b""
+        reason = self._pool.explain(self._lease)
+        return progress.reasoning(self._target.asked, self._facts.request_id, beat, reason) if reason else b""
+
+
+async def model_request(request: web.Request, route: ModelRoute) -> web.StreamResponse:
+    """Handle one request on a model route."""
+    body = Body.parse(await read_body(request, request.app[OPTIONS].body_limit))
+    for field in route.lists:
+        body.expect_list(field)
+    return await Exchange(request, route, body).run()
+
+
+def passed_headers(answer: Answer) -> dict[str, str]:
+    """Return the headers of a server's answer that a client gets to see."""
+    return {
+        name.decode("latin-1").title(): value.decode("latin-1")
+        for name, value in answer.headers
+        if name in PASSED_HEADERS
+    }
+
+
+def renaming(backend: Backend, asked: str) -> list[Transducer]:
+    """Return what puts the name that the client asked for where the server puts its own."""
+    if backend.served_name is None:
+        return []
+    return [Rename(backend.served_name, json.dumps(asked, ensure_ascii=False)[1:-1].encode())]
+
+
+async def _read(answer: Answer, limit: int) -> bytes:
+    parts, size = [], 0
+    async for chunk in answer.chunks():
+        size += len(chunk)
+        if size > limit:
+            raise BackendBroken(f"The answer of the model's server is longer than {limit} bytes.")
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _object(raw: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _as_gateway_error(error: GatewayError | BackendAnswer) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    inner = error.body.get("error", {})
+    message = str(inner.get("message", error)) if isinstance(inner, Mapping) else str(inner)
+    return BackendBroken(message) if error.status >= 500 else BadRequest(message)

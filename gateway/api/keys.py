@@ -1,0 +1,47 @@
+"""Typed keys of what the application and each request carry."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.core.access import ApiKey, Principal
+from gateway.engine.pool import Pool
+from gateway.engine.registry import Registry
+from gateway.engine.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """Settings of the HTTP side: sizes in bytes, times in seconds.
+
+    `keepalive_after`: silence after which a waiting stream gets its first sign of life, and the gap between them.
+    `allowed_hosts`: names beside loopback's that the Host header may carry when no key is configured.
+    """
+
+    keys: tuple[ApiKey, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    body_limit: int = 64 << 20
+    keepalive_after: float = 5.0
+    loading_progress: bool = False
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one request when it has ended: one line in the log."""
+
+    request_id: str
+    arrived: float
+    alias: str = ""
+    slot: str = ""
+    granted: float | None = None
+    first_byte: float | None = None
+    outcome: str = ""
+
+
+OPTIONS = web.AppKey("options", ApiOptions)
+POOL = web.AppKey("pool", Pool)
+TASKS = web.AppKey("tasks", Tasks)
+REGISTRY = web.AppKey("registry", Registry)
+
+FACTS = web.RequestKey("facts", Facts)
+PRINCIPAL = web.RequestKey("principal", Principal)
