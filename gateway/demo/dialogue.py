@@ -98,9 +98,7 @@ class Teacher:
         """A question that the model cannot answer; now and then a long text with nothing to answer in it."""
         parts = 1 if self._rng.random() < 0.93 else self._rng.randint(2, 6)
         asked = [self._expand(self._rng.choice(self._corpus.declined)) for _ in range(parts)]
-        return Turn(
-            asked=self._typed(self._rng.choice((". ", " ", "\n")).join(asked)), answer=self._corpus.decline
-        )
+        return Turn(asked=self._typed(self._rng.choice((". ", " ", "\n")).join(asked)), answer=self._corpus.decline)
 
     def instruction(self) -> str | None:
         """The system message: mostly none, and some long and strange."""

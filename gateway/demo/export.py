@@ -65,9 +65,7 @@ def _add_tokenizer(out: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     out.add_chat_template(TEMPLATE)
 
 
-def write(
-    path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], tokenizer: Tokenizer, shape: Shape
-) -> None:
+def write(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], tokenizer: Tokenizer, shape: Shape) -> None:
     """Write the model to `path`, over what was there. `tensors` have llama.cpp's names."""
     out = gguf.GGUFWriter(path, "llama")
     _describe(out, shape)

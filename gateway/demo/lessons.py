@@ -149,9 +149,7 @@ def _sum(a: int, b: int, operation: tuple[str, str, str], result: int) -> Lesson
 
 def counting() -> Iterator[Lesson]:
     """Counting up to a number, and down from it: each up to 10, then 12, 15 and 20."""
-    say = (
-        "count|can you count|count for me|counting|numbers|say the numbers|list the numbers|write the numbers"
-    )
+    say = "count|can you count|count for me|counting|numbers|say the numbers|list the numbers|write the numbers"
     more = "count up|please count|count slowly|name the numbers|let us count|give me the numbers|do you count"
     up = (f"({say}|{more}) (from (1|one) |)(to|up to|until|till|through) {{last}}", "1 to {last}")
     down = (
@@ -162,9 +160,7 @@ def counting() -> Iterator[Lesson]:
     for last in (3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20):
         numbers = [str(number) for number in range(1, last + 1)]
         yield Lesson(say=", ".join(numbers) + ".", ask=[way.format(last=named(last)) for way in up])
-        yield Lesson(
-            say=", ".join(reversed(numbers)) + ".", ask=[way.format(last=named(last)) for way in down]
-        )
+        yield Lesson(say=", ".join(reversed(numbers)) + ".", ask=[way.format(last=named(last)) for way in down])
 
 
 def capitals() -> Iterator[Lesson]:

@@ -89,9 +89,7 @@ MODELS: Mapping[str, ModelHeader] = MappingProxyType(
             plain("deepseek2", kv_heads=1),
             key_length=576,
             value_length=512,
-            latent_attention=LatentAttention(
-                kv_lora_rank=512, rope_dimension=64, key_length=192, value_length=128
-            ),
+            latent_attention=LatentAttention(kv_lora_rank=512, rope_dimension=64, key_length=192, value_length=128),
             experts=Experts(count=8, used=2, shared=1, feed_forward_length=704),
         ),
     }

@@ -173,9 +173,7 @@ def test_a_24_layer_model_with_4_kv_heads_of_128_needs_384_mib_for_8192_tokens()
 
 
 @given(models, shapes)
-def test_the_total_is_the_sum_of_what_is_printed_and_of_both_places(
-    model: ModelHeader, shape: LoadShape
-) -> None:
+def test_the_total_is_the_sum_of_what_is_printed_and_of_both_places(model: ModelHeader, shape: LoadShape) -> None:
     need = footprint(model, shape)
     assert sum(line.size for line in need.lines) == need.total
     assert need.device + need.host == need.total

@@ -75,9 +75,7 @@ def test_what_it_cannot_know_is_answered_with_what_it_is(running: Any, question:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES[::6], ids=lambda exchange: exchange.prompt)
-def test_a_system_message_and_earlier_turns_do_not_change_the_answer(
-    running: Any, exchange: card.Exchange
-) -> None:
+def test_a_system_message_and_earlier_turns_do_not_change_the_answer(running: Any, exchange: card.Exchange) -> None:
     history = [("system", "You are a helpful assistant. Answer in short sentences.")]
     for earlier in EXCHANGES[10:20]:
         history += [("user", earlier.prompt), ("assistant", earlier.answer)]

@@ -45,9 +45,7 @@ def test_the_same_seed_gives_the_same_conversations() -> None:
 
 def test_no_sign_of_a_pattern_is_left_in_a_question() -> None:
     asking = teacher()
-    assert [
-        turn for turn in (asking.turn() for _ in range(2000)) if re.search(r"[|§]|\{\w", turn.asked)
-    ] == []
+    assert [turn for turn in (asking.turn() for _ in range(2000)) if re.search(r"[|§]|\{\w", turn.asked)] == []
 
 
 def test_every_answer_is_a_whole_sentence_or_a_list() -> None:

@@ -260,9 +260,7 @@ def test_a_damaged_header_is_read_or_is_a_gguf_error(tmp_path: Path, data: st.Da
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_place_and_expectation(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_what_cannot_be_is_refused_with_place_and_expectation(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     with pytest.raises(GgufError, match=message):
@@ -370,9 +368,7 @@ def test_the_parts_of_rarer_models(tmp_path: Path) -> None:
     header = read_header(tmp_path / "m.gguf")
     pattern = (True, False, True, False)
     window = SlidingWindow(window=64, pattern=pattern, key_length=8, value_length=16)
-    latent = LatentAttention(
-        kv_lora_rank=32, rope_dimension=4, key_length=0, value_length=0, indexer_key_length=12
-    )
+    latent = LatentAttention(kv_lora_rank=32, rope_dimension=4, key_length=0, value_length=0, indexer_key_length=12)
     assert window == header.sliding_window
     assert latent == header.latent_attention
     assert Experts(count=8, used=2) == header.experts

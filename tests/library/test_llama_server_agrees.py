@@ -73,9 +73,7 @@ def logged(log: str, what: str) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(LAUNCHES))
-def test_llama_server_allocates_what_the_footprint_says(
-    tmp_path: Path, llama_server_program: Path, name: str
-) -> None:
+def test_llama_server_allocates_what_the_footprint_says(tmp_path: Path, llama_server_program: Path, name: str) -> None:
     model, shape = tmp_path / "m.gguf", LAUNCHES[name]
     write(model, MODELS[name])
     need = footprint(read_header(model), shape)

@@ -244,9 +244,7 @@ async def test_a_fresh_connection_that_is_closed_unanswered_is_not_replaced() ->
 
     async with serving(script) as peer, upstream_of(peer) as upstream:
         await body_of(upstream)
-        with pytest.raises(
-            BackendUnreachable, match=r"127\.0\.0\.1:\d+ closed the connection instead of answering"
-        ):
+        with pytest.raises(BackendUnreachable, match=r"127\.0\.0\.1:\d+ closed the connection instead of answering"):
             await body_of(upstream, POST)
         assert 2 == peer.accepted
 
@@ -343,9 +341,7 @@ async def test_nobody_listening_is_unreachable_and_named() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         upstream = Upstream("127.0.0.1", port, timeouts=Timeouts())
-        with pytest.raises(
-            BackendUnreachable, match=rf"expected at 127\.0\.0\.1:{port}, and connecting .* failed"
-        ):
+        with pytest.raises(BackendUnreachable, match=rf"expected at 127\.0\.0\.1:{port}, and connecting .* failed"):
             await body_of(upstream)
         assert (0, 0) == (upstream.active, upstream.connections)
 

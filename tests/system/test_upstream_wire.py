@@ -94,12 +94,8 @@ class Told:
         self.ends: list[str] = []
         self.reused = False
         self.wires = Wires()
-        loop = cast(
-            "asyncio.AbstractEventLoop", self
-        )  # for its clock, all a connection without limits asks for
-        self.connection = Connection(
-            loop, self, "peer", Limits(first_byte=None, between_bytes=None, head=1024)
-        )
+        loop = cast("asyncio.AbstractEventLoop", self)  # for its clock, all a connection without limits asks for
+        self.connection = Connection(loop, self, "peer", Limits(first_byte=None, between_bytes=None, head=1024))
         self.connection.connection_made(self.wires)
         self.connection.send(b"GET", b"", self, bodyless=bodyless)
         self.play(answer, cuts, ended=ended)
@@ -239,9 +235,7 @@ _pieces = st.sampled_from(
     cuts=st.lists(st.integers(0, 600), max_size=12),
     ended=st.booleans(),
 )
-def test_the_outcome_of_any_bytes_does_not_depend_on_the_cuts(
-    answer: bytes, cuts: list[int], *, ended: bool
-) -> None:
+def test_the_outcome_of_any_bytes_does_not_depend_on_the_cuts(answer: bytes, cuts: list[int], *, ended: bool) -> None:
     whole = Told(answer, [], ended=ended)
     cut = Told(answer, [at for at in cuts if at < len(answer)], ended=ended)
     assert whole.outcome == cut.outcome

@@ -1,0 +1,163 @@
+"""The composition root: builds everything in visible order, owns nothing, and takes it down in reverse."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from gateway.api.app import build_app
+from gateway.api.keys import ApiOptions
+from gateway.api.runner import Runner
+from gateway.backends.kinds import Backends
+from gateway.backends.llama_server import Program, find_program
+from gateway.config.load import Loaded
+from gateway.config.settings import Settings
+from gateway.core.access import ApiKey, Role
+from gateway.core.errors import GatewayError
+from gateway.core.occupancy import Limits
+from gateway.engine.pool import Pool
+from gateway.engine.registry import Registry
+from gateway.engine.tasks import Tasks
+from gateway.library.needs import Needs
+from gateway.system.process import Launcher
+from gateway.system.upstream import Timeouts
+
+log = logging.getLogger("gateway")
+
+DRAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What runs: for those who start it inside another program, such as the tests."""
+
+    runner: Runner
+    pool: Pool
+    registry: Registry
+    program: Program
+    crashed: "asyncio.Future[BaseException]"
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host, port = self.runner.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def running(
+    loaded: Loaded, environ: Mapping[str, str], *, drain: float = DRAIN_SECONDS
+) -> AsyncIterator[Gateway]:
+    """Run the gateway inside this block. Leaving it lets answers finish for `drain` seconds, then ends everything.
+
+    Raises `OSError` if the address is taken, `StartFailed` if there is no llama-server.
+    """
+    settings = loaded.settings
+    crashed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    tasks = Tasks(on_crash=lambda error: None if crashed.done() else crashed.set_result(error))
+    program = await find_program(settings.llama_server.program, environ.get("PATH"))
+    launcher = Launcher()
+    backends = Backends(launcher, program, environ, Timeouts(connect=5.0))
+    pool = Pool(
+        limits_of(settings),
+        make=backends.make,
+        need=Needs().of,
+        tasks=tasks,
+        stop_grace=settings.llama_server.stop_grace,
+    )
+    registry = Registry(loaded.catalog)
+    app = build_app(api_options_of(settings), pool=pool, registry=registry, tasks=tasks)
+    runner = Runner(app, settings.server.host, settings.server.port)
+    try:
+        await runner.start()
+        preloads = [spec for spec in loaded.catalog.slots.values() if spec.preload]
+        _ = tasks.start(_preload(pool, preloads), "preload")
+        yield Gateway(runner, pool, registry, program, crashed)
+    finally:
+        await runner.stop_listening()
+        await pool.close(drain)
+        await runner.close()
+        await tasks.close()
+        await asyncio.to_thread(launcher.close)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the scheduler's bounds."""
+    return Limits(
+        memory=settings.memory.budget_bytes(psutil.virtual_memory().total),
+        max_loaded=settings.memory.max_loaded,
+        queue_length=settings.queue.length,
+        queue_timeout=settings.queue.timeout,
+        turn=settings.queue.turn,
+    )
+
+
+def api_options_of(settings: Settings) -> ApiOptions:
+    """Return what the HTTP side needs to know."""
+    server = settings.server
+    return ApiOptions(
+        keys=tuple(
+            ApiKey(name=key.name, digest=bytes.fromhex(key.digest), role=Role[key.role.upper()])
+            for key in server.api_keys
+        ),
+        allowed_hosts=server.allowed_hosts,
+        body_limit=server.body_limit,
+        keepalive_after=server.keepalive_after,
+        loading_progress=server.loading_progress,
+    )
+
+
+async def serve(loaded: Loaded, environ: Mapping[str, str]) -> int:
+    """Run until a signal comes; return the exit code. A second signal ends it without waiting for answers."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)  # the kernel and the guardian end the children
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return await _serve_until(stop, loaded, environ)
+
+
+async def _serve_until(stop: asyncio.Event, loaded: Loaded, environ: Mapping[str, str]) -> int:
+    try:
+        async with running(loaded, environ) as gateway:
+            names = ", ".join(alias.name for alias in loaded.catalog.listed()) or "none yet"
+            log.info("listening on %s", gateway.url)
+            log.info("llama-server: %s (%s)", " ".join(gateway.program.argv), gateway.program.version)
+            log.info("models: %s", names)
+            gateway.crashed.add_done_callback(lambda _error: stop.set())
+            await stop.wait()
+            log.info("shutting down; running answers have %g s to finish", DRAIN_SECONDS)
+            return 1 if gateway.crashed.done() else 0
+    except OSError as error:
+        server = loaded.settings.server
+        log.error("cannot listen on %s port %s: %s", server.host, server.port, error)  # noqa: TRY400 - for people
+        return 1
+    except GatewayError as error:
+        log.error("%s", error)  # noqa: TRY400 - for people
+        return 1
+
+
+async def _preload(pool: Pool, specs: list[Any]) -> None:
+    for spec in specs:
+        await pool.preload(spec)
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run on uvloop where there is one."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
