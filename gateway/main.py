@@ -31,8 +31,6 @@ from gateway.system.upstream import Timeouts
 
 log = logging.getLogger("gateway")
 
-DRAIN_SECONDS = 30.0
-
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -52,10 +50,8 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(
-    loaded: Loaded, environ: Mapping[str, str], *, drain: float = DRAIN_SECONDS
-) -> AsyncIterator[Gateway]:
-    """Run the gateway inside this block. Leaving it lets answers finish for `drain` seconds, then ends everything.
+async def running(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[Gateway]:
+    """Run the gateway inside this block. Leaving it lets answers finish for `server.drain`, then ends everything.
 
     Raises `OSError` if the address is taken, `StartFailed` if there is no llama-server.
     """
@@ -64,7 +60,7 @@ async def running(
     tasks = Tasks(on_crash=lambda error: None if crashed.done() else crashed.set_result(error))
     program = await find_program(settings.llama_server.program, environ.get("PATH"))
     launcher = Launcher()
-    backends = Backends(launcher, program, environ, Timeouts(connect=5.0))
+    backends = Backends(launcher, program, environ, timeouts_of(settings))
     pool = Pool(
         limits_of(settings),
         make=backends.make,
@@ -82,7 +78,7 @@ async def running(
         yield Gateway(runner, pool, registry, program, crashed)
     finally:
         await runner.stop_listening()
-        await pool.close(drain)
+        await pool.close(settings.server.drain)
         await runner.close()
         await tasks.close()
         await asyncio.to_thread(launcher.close)
@@ -97,6 +93,12 @@ def limits_of(settings: Settings) -> Limits:
         queue_timeout=settings.queue.timeout,
         turn=settings.queue.turn,
     )
+
+
+def timeouts_of(settings: Settings) -> Timeouts:
+    """Return the limits on the silence of a model's server."""
+    limits = settings.timeouts
+    return Timeouts(connect=limits.connect, first_byte=limits.first_byte or None, between_bytes=limits.silence or None)
 
 
 def api_options_of(settings: Settings) -> ApiOptions:
@@ -137,7 +139,7 @@ async def _serve_until(stop: asyncio.Event, loaded: Loaded, environ: Mapping[str
             log.info("models: %s", names)
             gateway.crashed.add_done_callback(lambda _error: stop.set())
             await stop.wait()
-            log.info("shutting down; running answers have %g s to finish", DRAIN_SECONDS)
+            log.info("shutting down; running answers have %g s to finish", loaded.settings.server.drain)
             return 1 if gateway.crashed.done() else 0
     except OSError as error:
         server = loaded.settings.server

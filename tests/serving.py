@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 import yaml
-from gateway.config.command_line import CommandLine
-from gateway.config.load import Loaded, Surroundings, load
 from openai import AsyncOpenAI
 
+from gateway.config.command_line import CommandLine
+from gateway.config.load import Loaded, Surroundings, load
 from gateway.main import Gateway, running
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -73,7 +73,11 @@ def configure(
     folder: Path, models: Mapping[str, Any], *, program: str | Path, settings: Mapping[str, Any] | None = None
 ) -> Loaded:
     """Write configuration files as a person would, and load them."""
-    config: dict[str, Any] = {"models": {"demo": False}, "llama_server": {"program": str(program), "stop_grace": 2}}
+    config: dict[str, Any] = {
+        "server": {"drain": 2},
+        "models": {"demo": False},
+        "llama_server": {"program": str(program), "stop_grace": 2},
+    }
     for section, values in (settings or {}).items():
         config[section] = config.get(section, {}) | values
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -90,12 +94,11 @@ async def serving(
     program: str | Path,
     settings: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
-    drain: float = 2.0,
 ) -> AsyncIterator[Served]:
     """Run a gateway over `models` inside this block, on a free port."""
     loaded = await asyncio.to_thread(lambda: configure(folder, models, program=program, settings=settings))
     async with (
-        running(loaded, dict(os.environ) | dict(environ or {}), drain=drain) as gateway,
+        running(loaded, dict(os.environ) | dict(environ or {})) as gateway,
         aiohttp.ClientSession(gateway.url) as http,
     ):
         yield Served(gateway, http)

@@ -87,6 +87,8 @@ class Outlet:
         def wake() -> None:
             self._heart = start(self._beat(model, gap, note), name="keep-alive")
 
+        if gap <= 0:
+            return
         self._waking = asyncio.get_running_loop().call_later(gap, wake)
 
     async def hush(self) -> None:

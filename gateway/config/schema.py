@@ -58,9 +58,11 @@ class ServerSection(_Section):
     body_limit: ByteLimit = 64_000_000
     """Largest request body, such as 64MB."""
     keepalive_after: Wait = 5.0
-    """Time after which a waiting streamed request is sent comment lines, so that its client stays."""
+    """Time after which a waiting streamed request is sent comment lines, so that its client stays; 0 for never."""
     loading_progress: Flag = False
     """Tell streaming clients in the answer's reasoning that a model is being loaded."""
+    drain: Wait = 30.0
+    """Time running answers have to finish when the gateway is stopped."""
 
 
 class ModelsSection(_Section):
@@ -99,7 +101,18 @@ class QueueSection(_Section):
     timeout: Patience = 300.0
     """Longest time a request waits."""
     turn: Wait = 30.0
-    """Time a model that has just answered is kept for its next request while others wait for the memory."""
+    """Time a loaded model keeps serving requests of its own queue while others wait for its memory."""
+
+
+class TimeoutsSection(_Section):
+    """How long a model's server may be silent; no limit is set on a whole answer."""
+
+    connect: Patience = 5.0
+    """Longest time until a connection to a model's server is there."""
+    first_byte: Wait = 3600.0
+    """Longest silence before an answer begins; 0 for no limit."""
+    silence: Wait = 600.0
+    """Longest silence within an answer; 0 for no limit."""
 
 
 class LlamaServerSection(_Section):
@@ -165,6 +178,7 @@ class ConfigFile(_Section):
     models: ModelsSection = Field(default_factory=ModelsSection)
     memory: MemorySection = Field(default_factory=MemorySection)
     queue: QueueSection = Field(default_factory=QueueSection)
+    timeouts: TimeoutsSection = Field(default_factory=TimeoutsSection)
     llama_server: LlamaServerSection = Field(default_factory=LlamaServerSection)
     log: LogSection = Field(default_factory=LogSection)
     files: FilesSection = Field(default_factory=FilesSection)

@@ -30,7 +30,7 @@ WITHOUT_EFFECT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where the gateway listens, and who may call it. `body_limit` in bytes, `keepalive_after` in seconds."""
+    """Where the gateway listens, and who may call it. `body_limit` in bytes, times in seconds."""
 
     host: str
     port: int
@@ -39,6 +39,7 @@ class Server:
     body_limit: int
     keepalive_after: float
     loading_progress: bool
+    drain: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,15 @@ class Queue:
     length: int
     timeout: float
     turn: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silences:
+    """How long a model's server may be silent, in seconds; 0 is no limit."""
+
+    connect: float
+    first_byte: float
+    silence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +144,7 @@ class Settings:
     models: Models
     memory: Memory
     queue: Queue
+    timeouts: Silences
     llama_server: LlamaServerProgram
     log: Log
     files: Files
@@ -158,6 +169,7 @@ def settings_of(form: ConfigFile, sources: Mapping[str, Source], home: Path) -> 
         models=Models(**dict(form.models)),
         memory=Memory(**dict(form.memory)),
         queue=Queue(**dict(form.queue)),
+        timeouts=Silences(**dict(form.timeouts)),
         llama_server=LlamaServerProgram(**{**dict(form.llama_server), "program": program}),
         log=Log(**dict(form.log)),
         files=Files(

@@ -298,7 +298,7 @@ def test_bad_settings_from_the_command_line_are_named(place: Place) -> None:
         "command line: --set: expected section.key=value such as models.ttl=5m, got 'models.ttl'",
         (
             "command line: --set a.b: unknown key; there are files, library, llama_server, log, memory, models, "
-            "ollama, pressure, queue, server"
+            "ollama, pressure, queue, server, timeouts"
         ),
         "command line: --set models.tll: unknown key (did you mean 'ttl'?)",
     ]
