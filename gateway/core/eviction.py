@@ -1,5 +1,8 @@
 """Who goes when room is needed: least recently *used* first, idle before busy, as few as needed.
 
+Of the busy ones those that drain already come first. Each answer that ends makes a slot the most recently used; if that
+counted, two slots would take turns in draining and neither would ever be done.
+
 Pure: the scheduler says who may go at all (never pinned, never starting, never before the request it was loaded for
 was served); this module only orders and counts.
 """
@@ -18,6 +21,12 @@ class Candidate:
     need: int
     last_used: float
     busy: bool
+    draining: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """Who goes first has the lowest."""
+        return (self.busy, self.busy and not self.draining, self.last_used)
 
 
 def choose_victims(
@@ -30,7 +39,7 @@ def choose_victims(
     """
     chosen: list[Candidate] = []
     freed = 0
-    for candidate in sorted(candidates, key=lambda c: (c.busy, c.last_used)):
+    for candidate in sorted(candidates, key=lambda candidate: candidate.rank):
         if freed >= excess_bytes and len(chosen) >= excess_slots:
             break
         chosen.append(candidate)

@@ -5,6 +5,7 @@ from enum import Enum
 
 from gateway.core.effects import TicketId
 from gateway.core.errors import GatewayError
+from gateway.core.eviction import Candidate
 from gateway.core.slot import SlotSpec
 
 NEVER = float("inf")
@@ -76,8 +77,8 @@ class Ticket:
 class SlotState:
     """A slot and everybody who wants it or has it.
 
-    `served` is whether it has granted anything since it became ready. `retiring` says why it must go however much it
-    is wanted (empty: it need not); who already waited at `retiring_since` is served before.
+    `retiring` says why it must go however much it is wanted (empty: it need not); who already waited at
+    `retiring_since` is served before, unless it drains already. `yields_to` is the ticket that it makes room for.
     """
 
     spec: SlotSpec
@@ -87,9 +88,9 @@ class SlotState:
     running: dict[TicketId, Ticket] = field(default_factory=dict)
     last_used: float = 0.0
     ready_at: float = 0.0
-    served: bool = False
     retiring: str = ""
     retiring_since: float = 0.0
+    yields_to: Ticket | None = None
     failures: int = 0
     retry_at: float = 0.0
     error: GatewayError | None = None
@@ -98,6 +99,11 @@ class SlotState:
     def loaded(self) -> bool:
         """Whether it holds memory."""
         return self.phase is not Phase.COLD
+
+    @property
+    def remembered(self) -> bool:
+        """Whether there is anything to know about it: it is loaded, wanted, or failed when it was last asked for."""
+        return self.loaded or bool(self.waiting) or self.failures > 0
 
     @property
     def up(self) -> bool:
@@ -120,6 +126,34 @@ class SlotState:
         """Whether this load may still serve the ticket."""
         return not self.retiring or ticket.arrived <= self.retiring_since
 
+    @property
+    def candidate(self) -> Candidate:
+        """What is to be known about it when victims are chosen."""
+        return Candidate(
+            slot=self.spec.id,
+            need=self.need,
+            last_used=self.last_used,
+            busy=bool(self.running),
+            draining=self.phase is Phase.DRAINING,
+        )
+
+    @property
+    def claim(self) -> tuple[int, TicketId, bool, TicketId]:
+        """The place of its waiters in the line for memory, lowest first.
+
+        It is that of the first of them, but behind the ticket that the slot made room for: or else it would be loaded
+        again at once, and the room be gone.
+        """
+        first, other = self.waiting[0], self.yields_to
+        if other is not None and first < other and first.wish.priority == other.wish.priority:
+            return (-first.wish.priority, other.id, True, first.id)
+        return (-first.wish.priority, first.id, False, first.id)
+
+    @property
+    def owes(self) -> bool:
+        """Whether somebody who waits will be served by this load; once it drains, all wait for the next."""
+        return self.phase is not Phase.DRAINING and any(self.entitled(ticket) for ticket in self.waiting)
+
     def admits(self, ticket: Ticket) -> bool:
         """Whether the ticket can be served now."""
         if self.phase is not Phase.READY or not self.entitled(ticket):
@@ -128,7 +162,7 @@ class SlotState:
         return not ticket.wish.occupies or occupied < self.spec.max_concurrent
 
     def retire(self, reason: str, now: float) -> None:
-        """Mark that it must go; the first reason stays."""
-        if not self.retiring:
+        """Mark that it must go, unless it is gone or going; the first reason stays."""
+        if not self.retiring and self.phase not in {Phase.COLD, Phase.STOPPING}:
             self.retiring = reason
             self.retiring_since = now

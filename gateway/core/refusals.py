@@ -33,10 +33,10 @@ def queue_full(waiting: int) -> QueueFull:
     )
 
 
-def queue_timeout(slot: SlotState, limits: Limits) -> QueueTimeout:
-    """Refuse because it waited as long as it may."""
+def queue_timeout(slot: SlotState, patience: float) -> QueueTimeout:
+    """Refuse because it waited as long as it may: `patience` seconds."""
     return QueueTimeout(
-        f"The request waited {limits.queue_timeout:g} s for {slot.spec.id}, as long as `queue.timeout` allows.",
+        f"The request waited {patience:g} s for {slot.spec.id}, as long as `queue.timeout` allows.",
         hint="Try again, or raise `queue.timeout`.",
         retry_after=5.0,
     )

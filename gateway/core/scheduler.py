@@ -18,23 +18,27 @@ Policy, decided in `_pump` and nowhere else:
    that is starting, never one that has not yet served the request it was loaded for.
 4. Where idle ones are not enough, busy ones drain: they finish what runs and admit nobody new. A busy slot with a
    queue of its own keeps serving it for `turn` seconds first, so that requests for A B A B are served A A B B and
-   nobody waits longer than `turn` plus the longest running answer.
-5. If the one who waited leaves, a draining slot goes back to work.
+   nobody waits longer than `turn` plus the longest running answer. Nobody drains for a waiter of lower priority than
+   its own.
+5. Who still waits for a slot that made room stands in line behind the one it made room for.
+6. If the one who waited leaves, a draining slot goes back to work.
 
 Cost: an event is linear in the number of slots and of waiting tickets, which `queue_length` bounds.
 """
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from gateway.core import refusals
 from gateway.core.effects import Effect, Grant, Refuse, Start, Stop, TicketId
 from gateway.core.errors import GatewayError
-from gateway.core.eviction import Candidate, choose_victims
+from gateway.core.eviction import choose_victims
 from gateway.core.occupancy import NEVER, Limits, Phase, SlotState, SlotView, Ticket, Wish
 from gateway.core.slot import SlotId, SlotSpec
 
-LONGEST_COOL_DOWN = 60.0
+COOL_DOWNS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""Seconds to wait after each failure in a row; the last value stays."""
 
 
 class Scheduler:
@@ -59,10 +63,10 @@ class Scheduler:
         entry = Ticket(ticket, wish, now, NEVER if timeout is None else now + timeout)
         refusal = self._refusal(slot, entry, now)
         if refusal is not None:
-            self._forget_if_unused(slot)
-            return [Refuse(ticket=ticket, error=refusal)]
-        self._tickets[ticket] = slot
-        insort(slot.waiting, entry)
+            self._effects.append(Refuse(ticket=ticket, error=refusal))
+        else:
+            self._tickets[ticket] = slot
+            insort(slot.waiting, entry)
         return self._pump(now)
 
     def cancel(self, ticket: TicketId, now: float) -> list[Effect]:
@@ -84,24 +88,27 @@ class Scheduler:
         slot = self._expect(slot_id, Phase.STARTING)
         slot.phase = Phase.READY
         slot.ready_at = slot.last_used = now
-        slot.served = False
         slot.error = None
+        self._admit(now)  # before anybody's time is up or anybody else's need counts: it was loaded for them
         return self._pump(now)
 
     def start_failed(self, slot_id: SlotId, now: float, error: GatewayError) -> list[Effect]:
         """Give every waiter of a slot that did not start the reason."""
         slot = self._expect(slot_id, Phase.STARTING)
         self._fail(slot, now, error, free_tries=0)
-        for ticket in slot.waiting:
-            self._refuse(ticket, error)
-        slot.waiting.clear()
+        self._refuse_all(slot, error)
         return self._pump(now)
 
     def exited(self, slot_id: SlotId, now: float, error: GatewayError) -> list[Effect]:
-        """Enter the death of a running slot's process. Its leases end by themselves, with their broken answers."""
+        """Enter the death of a running slot's process. Its leases end by themselves, with their broken answers.
+
+        Who waits for it waits for the next load, unless it has to cool down.
+        """
         slot = self._expect(slot_id, Phase.READY, Phase.DRAINING)
         self._fail(slot, now, error, free_tries=1)
         slot.running.clear()
+        if slot.retry_at > now:
+            self._refuse_all(slot, refusals.cooling_down(slot, now))
         return self._pump(now)
 
     def stopped(self, slot_id: SlotId, now: float) -> list[Effect]:
@@ -118,8 +125,7 @@ class Scheduler:
             return []
         slot.failures = 0
         slot.retry_at = 0.0
-        if slot.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}:
-            slot.retire(reason, now)
+        slot.retire(reason, now)
         return self._pump(now)
 
     def replace_specs(self, specs: Iterable[SlotSpec], now: float) -> list[Effect]:
@@ -128,9 +134,10 @@ class Scheduler:
         for slot_id, slot in self._slots.items():
             if slot_id in known:
                 slot.spec = known[slot_id]
-            elif slot.loaded:
-                slot.retire("no longer configured", now)
-            else:
+                continue
+            slot.spec = replace(slot.spec, ttl=0.0, pinned=False)  # who waits for its next load is its last user
+            slot.retire("no longer configured", now)
+            if not slot.loaded:
                 slot.failures = 0
         return self._pump(now)
 
@@ -147,11 +154,8 @@ class Scheduler:
         """Refuse all who wait and everybody new; stop each slot when its last lease ends."""
         self._closing = True
         for slot in self._slots.values():
-            for ticket in slot.waiting:
-                self._refuse(ticket, refusals.shutting_down())
-            slot.waiting.clear()
-            if slot.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}:
-                slot.retire("the gateway shuts down", now)
+            self._refuse_all(slot, refusals.shutting_down())
+            slot.retire("the gateway shuts down", now)
         return self._pump(now)
 
     # -- questions --
@@ -204,8 +208,7 @@ class Scheduler:
         changed = True
         while changed:
             changed = self._make_room(now) | self._admit(now) | self._retire(now)
-        for slot in [slot for slot in self._slots.values() if slot.phase is Phase.COLD]:
-            self._forget_if_unused(slot)
+        self._slots = {slot_id: slot for slot_id, slot in self._slots.items() if slot.remembered}
         effects, self._effects = self._effects, []
         return effects
 
@@ -215,18 +218,18 @@ class Scheduler:
                 continue  # its waiters are bounded by the start time-out
             late = [ticket for ticket in slot.waiting if ticket.deadline <= now]
             for ticket in late:
-                self._refuse(ticket, refusals.queue_timeout(slot, self._limits))
+                self._refuse(ticket, refusals.queue_timeout(slot, ticket.deadline - ticket.arrived))
                 slot.waiting.remove(ticket)
 
     def _admit(self, now: float) -> bool:
         admitted = False
         for slot_id, slot in self._slots.items():
-            for ticket in [ticket for ticket in slot.waiting if slot.phase is Phase.READY]:
+            for ticket in slot.waiting.copy():
                 if slot.admits(ticket):
                     slot.waiting.remove(ticket)
                     slot.running[ticket.id] = ticket
                     slot.last_used = now
-                    slot.served = admitted = True
+                    admitted = True
                     self._effects.append(Grant(ticket=ticket.id, slot=slot_id))
         return admitted
 
@@ -236,7 +239,7 @@ class Scheduler:
         for slot in self._slots.values():
             if slot.phase is Phase.READY and not slot.waiting and slot.idle_until <= now:
                 slot.retire(f"idle for {slot.spec.ttl:g} s", now)
-            if slot.up and slot.retiring and not any(slot.entitled(ticket) for ticket in slot.waiting):
+            if slot.up and slot.retiring and not slot.owes:
                 slot.phase = Phase.DRAINING
                 if not slot.running:
                     self._stop(slot, slot.retiring)
@@ -247,43 +250,42 @@ class Scheduler:
         """Start the cold slots that are waited for, oldest first, as far as there is or can be room."""
         changed = False
         draining: set[SlotId] = set()
-        for slot in sorted((s for s in self._slots.values() if not s.loaded and s.waiting), key=lambda s: s.waiting[0]):
-            if slot.retry_at > now:
-                self._refuse_cooling(slot, now)
+        for slot in sorted((s for s in self._slots.values() if not s.loaded and s.waiting), key=lambda s: s.claim):
+            if (never := self._never_fits(slot)) is not None:
+                self._refuse_all(slot, never)
                 continue
             excess_bytes, excess_slots = self._excess(slot)
             if excess_bytes <= 0 and excess_slots <= 0:
                 self._start(slot)
                 changed = True
                 continue
-            if not self._refuse_preloads(slot):
-                draining, stopped = self._evict_for(slot, now)
-                changed |= stopped
-                break  # nothing cold overtakes the oldest
+            if self._refuse_preloads(slot):
+                return True  # another slot's waiter may be the oldest now
+            draining, stopped = self._evict_for(slot, now)
+            changed |= stopped
+            break  # nothing cold overtakes the oldest
         self._settle_drains(draining)
         return changed
 
     def _evict_for(self, slot: SlotState, now: float) -> tuple[set[SlotId], bool]:
-        """Choose who goes for `slot`; return those who must drain first, and whether somebody was stopped."""
+        """Choose who goes for `slot`; return those who must drain first, and whether somebody was stopped.
+
+        Where one must finish first, those who are idle drain with it: had they work again when it is done, two slots
+        that are busy in turn would keep the third out for ever.
+        """
         leaving = [other for other in self._slots.values() if other.leaves]
         excess_bytes, excess_slots = self._excess(slot)
         victims = choose_victims(
-            (
-                Candidate(
-                    slot=other_id,
-                    need=other.need,
-                    last_used=other.last_used,
-                    busy=bool(other.running),
-                )
-                for other_id, other in self._slots.items()
-                if self._may_go(other, slot.waiting[0], now)
-            ),
+            (other.candidate for other in self._slots.values() if self._may_go(other, slot.waiting[0], now)),
             excess_bytes=excess_bytes - sum(other.need for other in leaving),
             excess_slots=excess_slots - len(leaving),
         )
-        busy = {victim.slot for victim in victims or () if victim.busy}
-        if victims is None or busy:
-            return busy, False
+        if victims is None:
+            return set(), False
+        for victim in victims:
+            self._slots[victim.slot].yields_to = slot.waiting[0]
+        if any(victim.busy for victim in victims):
+            return {victim.slot for victim in victims}, False
         for victim in victims:
             self._stop(self._slots[victim.slot], f"makes room for {slot.spec.id}")
         return set(), bool(victims)
@@ -291,9 +293,13 @@ class Scheduler:
     def _may_go(self, slot: SlotState, waiter: Ticket, now: float) -> bool:
         if not slot.up or slot.retiring or slot.spec.pinned:
             return False
-        if not slot.waiting or slot.phase is Phase.DRAINING:
+        if not slot.waiting:
+            return True
+        if slot.waiting[0].wish.priority > waiter.wish.priority:
+            return False
+        if slot.phase is Phase.DRAINING:
             return True  # once it drains, those who come to it now wait for its next load
-        return slot.served and now >= self._turn_ends(slot, waiter)
+        return now >= self._turn_ends(slot, waiter)
 
     def _turn_ends(self, slot: SlotState, waiter: Ticket) -> float:
         return max(waiter.arrived, slot.ready_at) + self._limits.turn
@@ -304,6 +310,7 @@ class Scheduler:
                 slot.phase = Phase.DRAINING
             elif slot.phase is Phase.DRAINING and not slot.retiring and slot_id not in draining:
                 slot.phase = Phase.READY
+                slot.yields_to = None
 
     def _excess(self, slot: SlotState) -> tuple[int, int]:
         """Return by how many bytes and slots the budget would be exceeded if `slot` started now."""
@@ -318,6 +325,7 @@ class Scheduler:
 
     def _start(self, slot: SlotState) -> None:
         slot.phase = Phase.STARTING
+        slot.yields_to = None
         self._effects.append(Start(spec=slot.spec, need=slot.need))
 
     def _stop(self, slot: SlotState, reason: str) -> None:
@@ -331,23 +339,24 @@ class Scheduler:
         slot.failures += 1
         slot.error = error
         tries = slot.failures - free_tries
-        slot.retry_at = now + min(LONGEST_COOL_DOWN, 2.0 ** (tries - 1)) if tries > 0 else now
+        slot.retry_at = now + COOL_DOWNS[min(tries, len(COOL_DOWNS) - 1)]
 
     def _refuse(self, ticket: Ticket, error: GatewayError) -> None:
         del self._tickets[ticket.id]
         self._effects.append(Refuse(ticket=ticket.id, error=error))
 
-    def _refuse_cooling(self, slot: SlotState, now: float) -> None:
+    def _refuse_all(self, slot: SlotState, error: GatewayError) -> None:
         for ticket in slot.waiting:
-            self._refuse(ticket, refusals.cooling_down(slot, now))
+            self._refuse(ticket, error)
         slot.waiting.clear()
 
     def _refuse_preloads(self, slot: SlotState) -> bool:
-        """Refuse the tickets that may not evict; return whether nobody else waits."""
-        for ticket in [ticket for ticket in slot.waiting if not ticket.wish.may_evict]:
+        """Refuse the tickets that may not evict; return whether there were any."""
+        preloads = [ticket for ticket in slot.waiting if not ticket.wish.may_evict]
+        for ticket in preloads:
             slot.waiting.remove(ticket)
             self._refuse(ticket, refusals.no_room_to_preload(slot))
-        return not slot.waiting
+        return bool(preloads)
 
     def _refusal(self, slot: SlotState, ticket: Ticket, now: float) -> GatewayError | None:
         """Return why a new ticket cannot even wait."""
@@ -356,14 +365,16 @@ class Scheduler:
         if not slot.loaded:
             if slot.retry_at > now:
                 return refusals.cooling_down(slot, now)
-            pinned = [other for other in self._slots.values() if other.loaded and other.spec.pinned]
-            if (reason := refusals.never_fits(slot, pinned, self._limits)) is not None:
-                return reason
+            if (never := self._never_fits(slot)) is not None:
+                return never
         waiting = sum(len(other.waiting) for other in self._slots.values())
-        at_once = not slot.waiting and slot.admits(ticket)
-        if waiting >= self._limits.queue_length and not at_once:
+        if waiting >= self._limits.queue_length and not slot.admits(ticket):
             return refusals.queue_full(waiting)
         return None
+
+    def _never_fits(self, slot: SlotState) -> GatewayError | None:
+        stay = [other for other in self._slots.values() if other.loaded and other.spec.pinned and not other.leaves]
+        return refusals.never_fits(slot, stay, self._limits)
 
     def _deadlines(self, slot: SlotState) -> Iterator[float]:
         if slot.phase is not Phase.STARTING:
@@ -381,7 +392,3 @@ class Scheduler:
             message = f"{slot_id} is {slot.phase.name}, expected {' or '.join(phase.name for phase in phases)}"
             raise AssertionError(message)
         return slot
-
-    def _forget_if_unused(self, slot: SlotState) -> None:
-        if not (slot.loaded or slot.waiting or slot.failures):
-            self._slots.pop(slot.spec.id, None)
