@@ -53,6 +53,7 @@ async def test_a_b_a_b_at_once_are_all_answered_with_two_or_three_starts_and_nev
         watching = asyncio.ensure_future(watch())
         answers = await asyncio.gather(*(gateway.chat(name) for name in "abab"))
         watching.cancel()
+        await asyncio.wait([watching])
         assert [200] * 4 == [status for status, _ in answers]
         assert [*"abab"] == [body["model"] for _, body in answers]
     assert most == 1
@@ -133,8 +134,8 @@ async def test_unload_answers_when_the_model_is_gone(served: Served) -> None:
 async def test_unload_never_cuts_a_running_answer(served: Served) -> None:
     body = chat("a", stream=True, max_tokens=200, ignore_eos=True)
     async with served.http.post("/v1/chat/completions", json=body) as response:
-        await response.content.readany()
+        begun = await response.content.readany()
         unloading = asyncio.ensure_future(served.post("/unload?model=a", {}))
-        text = (await response.content.read()).decode()
+        text = (begun + await response.content.read()).decode()
         assert text.endswith("data: [DONE]\n\n")
         assert 200 == (await unloading)[0]
