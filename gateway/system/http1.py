@@ -5,7 +5,7 @@ it. Pure functions over bytes. Does not read answers (`gateway.system.connection
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gateway.core.backend import BackendRequest, Header
 from gateway.core.errors import BadRequest
@@ -23,9 +23,15 @@ _HEAD = re.compile(
 )
 
 
-def field_lines(headers: Iterable[Header]) -> bytes:
-    """Return headers as they stand on the wire."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+def field_lines(headers: Sequence[Header]) -> bytes:
+    """Return headers as they stand on the wire.
+
+    Raises `BadRequest` for a name that would be read as a shorter one, and for a header of more than one line.
+    """
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines.count(b"\n") != len(headers) or b":" in b"".join([name for name, _ in headers]):
+        raise _forbidden()
+    return lines
 
 
 def request_head(request: BackendRequest, *, fixed: bytes = b"", dropped: frozenset[bytes] = REWRITTEN) -> bytes:
@@ -42,21 +48,28 @@ def request_head(request: BackendRequest, *, fixed: bytes = b"", dropped: frozen
     line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
     head = b"".join((line, fixed, length, field_lines(headers), b"\r\n"))
     lines = 2 + len(headers) + fixed.count(b"\n") + bool(length)
-    # The head must be well-formed *and* have as many lines as it has fields: a value with a line end in it
-    # may read like two good fields, and would be one more than was meant.
+    # The head must be well-formed *and* have as many lines as it is meant to have: a path with a line end in it may
+    # read like a good request line and a field more.
     if _HEAD.fullmatch(head) is None or head.count(b"\n") != lines:
-        raise BadRequest(
-            "The request cannot be passed on: its path or a header holds a character that HTTP forbids.",
-            hint="Send the path percent-encoded, and header values without line ends and control characters.",
-        )
+        raise _forbidden()
     return head
 
 
 def end_to_end(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[Header]:
     """Return `headers` without those in `dropped`, those of proxies, and those that `Connection` names."""
-    for name, value in headers:
-        if name.lower() == b"connection":
-            dropped = dropped | {token.strip() for token in value.lower().split(b",")}
-    return [
-        header for header in headers if (name := header[0].lower()) not in dropped and not name.startswith(b"proxy-")
-    ]
+    kept: list[Header] = []
+    named: set[bytes] = set()
+    for header in headers:
+        name = header[0].lower()
+        if name == b"connection":
+            named.update(token.strip() for token in header[1].lower().split(b","))
+        if name not in dropped and not name.startswith(b"proxy-"):
+            kept.append(header)
+    return [header for header in kept if header[0].lower() not in named] if named else kept
+
+
+def _forbidden() -> BadRequest:
+    return BadRequest(
+        "The request cannot be passed on: its path or a header holds a character that HTTP forbids.",
+        hint="Send the path percent-encoded, and header values without line ends and control characters.",
+    )

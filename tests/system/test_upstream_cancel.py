@@ -31,7 +31,7 @@ async def cancelled_at(turn: int, upstream: Upstream) -> bool:
         await asyncio.sleep(0)
     exchange.cancel()
     with suppress(asyncio.CancelledError):
-        assert b"hello" == await exchange
+        assert await exchange == b"hello"
     return not exchange.cancelled()
 
 
@@ -45,8 +45,8 @@ async def test_an_exchange_cancelled_at_any_turn_leaves_nothing(*, warm: bool) -
                 if warm:
                     await body_of(upstream, POST)
                 completed = await cancelled_at(turn, upstream)
-                assert 0 == upstream.active
-                assert b"hello" == await body_of(upstream, POST)  # and what comes next is served
+                assert upstream.active == 0
+                assert await body_of(upstream, POST) == b"hello"  # and what comes next is served
             await peer.all_left()
             turn += 1
     assert turn > 4  # it was cancelled in the middle of things
@@ -65,11 +65,11 @@ async def test_an_exchange_whose_upstream_closes_at_any_turn_fails_or_completes_
             await upstream.close()
             await asyncio.wait([exchange])
             if exchange.exception() is None:
-                assert b"hello" == exchange.result()
+                assert exchange.result() == b"hello"
             else:
                 assert isinstance(exchange.exception(), BackendBroken | BackendUnreachable)
                 assert not completed
-            assert (0, 0) == (upstream.active, upstream.idle)
+            assert (upstream.active, upstream.idle) == (0, 0)
             await peer.all_left()
             turn += 1
     assert turn > 4
@@ -88,4 +88,4 @@ async def test_a_thousand_aborted_streams_leave_no_connection() -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await peer.all_left()
-            assert (0, 0) == (upstream.active, upstream.idle)
+            assert (upstream.active, upstream.idle) == (0, 0)

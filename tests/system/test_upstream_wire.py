@@ -1,6 +1,7 @@
 """What a connection makes of the bytes of an answer, wherever they are cut: its side of the wire, without a socket."""
 
 import asyncio
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -73,15 +74,19 @@ class Wires(asyncio.Transport):
         self.aborted = False
 
     def write(self, data: object) -> None:
+        """Keep what is written."""
         self.written += cast("bytes", data)
 
     def get_write_buffer_size(self) -> int:
+        """Have sent everything."""
         return 0
 
     def is_closing(self) -> bool:
+        """Be open until aborted."""
         return self.aborted
 
     def abort(self) -> None:
+        """Note it."""
         self.aborted = True
 
 
@@ -93,6 +98,7 @@ class Told:
         self.body = b""
         self.ends: list[str] = []
         self.reused = False
+        self.left: Connection | None = None
         self.wires = Wires()
         loop = cast("asyncio.AbstractEventLoop", self)  # for its clock, all a connection without limits asks for
         self.connection = Connection(loop, self, "peer", Limits(first_byte=None, between_bytes=None, head=1024))
@@ -101,8 +107,9 @@ class Told:
         self.play(answer, cuts, ended=ended)
 
     def play(self, answer: bytes, cuts: list[int], *, ended: bool) -> None:
+        """Deliver the answer in pieces, and the end of the connection if `ended`."""
         places = [0, *sorted(cuts), len(answer)]
-        for start, stop in zip(places, places[1:], strict=False):
+        for start, stop in pairwise(places):
             if start < stop and not self.wires.aborted:
                 self.connection.data_received(answer[start:stop])
         if ended and not self.wires.aborted:
@@ -110,31 +117,40 @@ class Told:
 
     @property
     def outcome(self) -> tuple[list[Head], bytes, list[str]]:
+        """All that the sink was told."""
         return self.heads, self.body, self.ends
 
     def time(self) -> float:
+        """Stand still."""
         return 0.0
 
     def head(self, head: Head, /) -> None:
+        """Keep the head."""
         assert not self.ends
         self.heads.append(head)
 
     def data(self, part: bytes, /) -> None:
+        """Keep a part; parts come after the head and before the end."""
         assert self.heads
         assert not self.ends
         assert part
         self.body += part
 
     def end(self) -> None:
+        """Note the end."""
         self.ends.append("end")
 
     def failed(self, error: GatewayError, /) -> None:
+        """Note the failure by its code."""
         self.ends.append(error.code)
 
     def released(self, connection: Connection, /) -> None:
-        self.reused = True
+        """Note that it may be used again."""
+        self.reused = connection is self.connection
 
-    def gone(self, connection: Connection, /) -> None: ...
+    def gone(self, connection: Connection, /) -> None:
+        """Keep the connection that went."""
+        self.left = connection
 
 
 @pytest.mark.parametrize("interim", [b"", INTERIM], ids=["", "after interim heads"])
@@ -169,7 +185,7 @@ def test_an_answer_is_read_the_same_wherever_it_is_cut(
 @pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_not_http_1_1_is_broken_and_the_connection_dropped_wherever_it_is_cut(answer: bytes) -> None:
     whole = Told(answer, [], ended=False)
-    assert (["backend_broken"], True, False) == (whole.ends, whole.wires.aborted, whole.reused)
+    assert (whole.ends, whole.wires.aborted, whole.reused) == (["backend_broken"], True, False)
     for cuts in [[at] for at in range(len(answer))] + [list(range(len(answer)))]:
         assert whole.outcome == Told(answer, cuts, ended=False).outcome
 
@@ -177,13 +193,13 @@ def test_what_is_not_http_1_1_is_broken_and_the_connection_dropped_wherever_it_i
 @pytest.mark.parametrize("answer", TRUNCATED.values(), ids=TRUNCATED)
 def test_an_answer_that_breaks_off_never_ends_well(answer: bytes) -> None:
     for cuts in [[at] for at in range(len(answer))] + [list(range(len(answer)))]:
-        assert ["backend_broken"] == Told(answer, cuts, ended=True).ends
+        assert Told(answer, cuts, ended=True).ends == ["backend_broken"]
 
 
 def test_no_beginning_of_an_answer_ends_well() -> None:
     for answer in (CL, CHUNKED, CLOSING):
         for length in range(1, len(answer)):
-            assert ["backend_broken"] == Told(answer[:length], [], ended=True).ends
+            assert Told(answer[:length], [], ended=True).ends == ["backend_broken"]
 
 
 @pytest.mark.parametrize("answer", [CL, CHUNKED, CLOSING, EMPTY], ids=["length", "chunked", "closing", "204"])
@@ -198,18 +214,18 @@ def test_bytes_after_an_answer_are_not_part_of_it_and_end_the_connection(answer:
 
 def test_an_answer_to_head_has_no_body_whatever_its_length_says() -> None:
     told = Told(CL[: -len(b"hello world")], [], ended=False, bodyless=True)
-    assert (b"", ["end"]) == (told.body, told.ends)
+    assert (told.body, told.ends) == (b"", ["end"])
 
 
 def test_trailers_and_chunk_extensions_without_end_are_broken() -> None:
     for endless in (b"0\r\nA: " + b"x" * 4096, b"1;" + b"x" * 4096):
-        assert ["backend_broken"] == Told(_C + endless, list(range(0, 4096, 64)), ended=False).ends
+        assert Told(_C + endless, list(range(0, 4096, 64)), ended=False).ends == ["backend_broken"]
 
 
 def test_a_connection_is_told_once_of_its_failure() -> None:
     told = Told(_H + b"Content-Length: 5\r\n\r\nhi", [], ended=True)
     told.connection.connection_lost(ConnectionResetError())
-    assert ["backend_broken"] == told.ends
+    assert told.ends == ["backend_broken"]
 
 
 _pieces = st.sampled_from(
