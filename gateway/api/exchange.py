@@ -106,9 +106,10 @@ class Exchange:
         watch = Watch(self._route.final)
         machines = [*self._transducers(backend), watch]
         async for chunk in answer.chunks():
-            data = feed(machines, chunk)
-            if data:
+            if data := feed(machines, chunk):
                 await self._pass_on(data, headers)
+                break
+        await self._outlet.follow(answer, machines)
         rest = close(machines)
         if not watch.seen:
             raise BackendBroken("The model's server ended its stream without saying that the answer is complete.")

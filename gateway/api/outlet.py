@@ -5,15 +5,17 @@ and a broken end: the connection is closed without the end of the body, so that 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.api.keys import FACTS
+from gateway.core.backend import Answer
 from gateway.core.errors import GatewayError
 from gateway.wire.dialect import Dialect
+from gateway.wire.transducer import Transducer, feed
 
 EVENT_STREAM = "text/event-stream"
 
@@ -23,6 +25,33 @@ class Start(Protocol):
 
     def __call__(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """Start `work` as a task called `name`."""
+
+
+class _Chunks:
+    """Writes pieces as HTTP chunks straight to the client's transport.
+
+    Only once the head and a first piece have left through the response, which then knows that its body is chunked and
+    has nothing in its own buffers.
+    """
+
+    __slots__ = ("_machines", "_protocol", "_transport", "_writer")
+
+    def __init__(self, request: web.Request, transport: asyncio.Transport, machines: Sequence[Transducer]) -> None:
+        self._machines = machines
+        self._protocol = request.protocol
+        self._writer = request.writer
+        self._transport = transport
+
+    def take(self, part: bytes) -> bool:
+        """Send a piece; false while the client reads more slowly than we write."""
+        data = feed(self._machines, part)
+        if data and not self._transport.is_closing():
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self._protocol.writing_paused
+
+    async def drained(self) -> None:
+        """Return when the client has read on."""
+        await self._writer.drain()
 
 
 class Outlet:
@@ -53,6 +82,17 @@ class Outlet:
             await self.hush()
         assert self._response is not None  # noqa: S101 - `begin` comes first
         await self._response.write(data)
+
+    async def follow(self, answer: Answer, machines: Sequence[Transducer]) -> None:
+        """Send the rest of an answer through `machines`, without waking anything for a piece."""
+        assert self._response is not None  # noqa: S101 - `begin` comes first
+        transport = self._request.transport
+        if transport is None or self._request.version < HttpVersion11:  # gone, or without chunks
+            async for chunk in answer.chunks():
+                if data := feed(machines, chunk):
+                    await self.write(data)
+            return
+        await answer.relay(_Chunks(self._request, transport, machines))
 
     async def end(self) -> web.StreamResponse:
         """Send the end of the body."""

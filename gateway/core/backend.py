@@ -25,6 +25,16 @@ class BackendRequest:
     streaming: bool = False
 
 
+class Consumer(Protocol):
+    """Takes the parts of a body in the very call in which they come off the socket."""
+
+    def take(self, part: bytes) -> bool:
+        """Take a part; false asks for no more until `drained` has returned. Must not raise."""
+
+    async def drained(self) -> None:
+        """Return when more can be taken."""
+
+
 class Answer(Protocol):
     """The answer of a model's server: its head is there, its body comes in chunks."""
 
@@ -38,6 +48,9 @@ class Answer(Protocol):
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise `BackendBroken` if it breaks off, `BackendSilent` if it stalls."""
+
+    async def relay(self, consumer: Consumer) -> None:
+        """Hand the rest of the body to `consumer`; return at its end, raise as `chunks` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from gateway.core.backend import Answer, BackendRequest, Header
+from gateway.core.backend import Answer, BackendRequest, Consumer, Header
 from gateway.core.errors import BackendBroken, BackendRefused, GatewayError
 from gateway.system.connection import Connection, Owner
 from gateway.system.exchange import Head, Limits, Sink, StaleConnection, closed_unanswered
@@ -48,6 +48,7 @@ class StreamedAnswer:
     __slots__ = (
         "_buffered",
         "_connection",
+        "_consumer",
         "_error",
         "_head",
         "_high_water",
@@ -65,6 +66,7 @@ class StreamedAnswer:
         self._parts: deque[bytes] = deque()
         self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._consumer: Consumer | None = None
         self._over = False
         self._error: GatewayError | None = None
 
@@ -99,6 +101,32 @@ class StreamedAnswer:
                 )
             parts.append(part)
         return b"".join(parts)
+
+    async def relay(self, consumer: Consumer) -> None:
+        """Hand the rest of the body to `consumer`, each part in the call in which it came off the socket.
+
+        No task is woken for a part, which is most of what a part costs. While the consumer is full the server is held
+        back. Raises as `chunks` does.
+        """
+        try:
+            while True:
+                while self._parts:
+                    part = self._parts.popleft()
+                    self._buffered -= len(part)
+                    if not consumer.take(part):
+                        await consumer.drained()
+                if self._error is not None:
+                    raise self._error
+                if self._over:
+                    return
+                self._consumer = consumer
+                self._connection.resume()
+                await self._something()
+                if not self._follows():  # the consumer was full
+                    await consumer.drained()
+                self._consumer = None
+        finally:
+            self._consumer = None
 
     def __aiter__(self) -> Self:
         return self
@@ -143,7 +171,13 @@ class StreamedAnswer:
         self._wake()
 
     def data(self, part: bytes, /) -> None:
-        """Keep a part for the reader."""
+        """Keep a part for the reader, or let the consumer have it."""
+        if self._consumer is not None:
+            if not self._consumer.take(part):
+                self._consumer = None  # what still comes is kept until the consumer has drained
+                self._connection.pause()
+                self._wake()
+            return
         self._parts.append(part)
         self._buffered += len(part)
         if self._buffered > self._high_water:
@@ -165,6 +199,9 @@ class StreamedAnswer:
     def _final_head(self) -> Head:
         assert self._head is not None, "`begun` comes first"  # noqa: S101 - a caller's mistake, not a server's
         return self._head
+
+    def _follows(self) -> bool:
+        return self._consumer is not None
 
     def _wake(self) -> None:
         waiter = self._waiter

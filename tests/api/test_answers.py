@@ -105,7 +105,9 @@ async def test_the_responses_helper_of_the_sdk_accepts_the_stream(served: Served
 
 
 async def test_anthropics_messages_stream_to_their_end(served: Served) -> None:
-    body = chat("a", stream=True)
+    # At temperature 0 the tiny model begins with whole characters. Where it begins in the middle of one, llama-server
+    # (build 11669) leaves out `message_start`.
+    body = chat("a", stream=True, temperature=0)
     async with served.http.post("/v1/messages", json=body) as response:
         text = await response.text()
     assert "text/event-stream" in response.headers["Content-Type"]
