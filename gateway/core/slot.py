@@ -4,7 +4,7 @@
 thing are the same slot, and an edit that does not change the launch does not restart anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NewType
 
@@ -58,11 +58,15 @@ class SlotSpec:
     max_concurrent: int = 1
     start_timeout: float = 300.0
 
-    @property
-    def id(self) -> SlotId:
-        """The identity: a readable stem, and a digest of the launch alone."""
-        digest = sha256(repr(self.launch).encode("utf-8", "surrogateescape")).hexdigest()[:10]
-        program = self.launch.argv[0] if isinstance(self.launch, Command) else ""
-        file = (self.launch.model or program).replace("\\", "/").rsplit("/", 1)[-1]
-        stem = file.removesuffix(".gguf")
-        return SlotId(f"{stem}-{digest}")
+    id: SlotId = field(init=False, compare=False)
+    """The identity: a readable stem, and a digest of the launch alone. Derived once: each request asks for it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", _identity(self.launch))
+
+
+def _identity(launch: Launch) -> SlotId:
+    digest = sha256(repr(launch).encode("utf-8", "surrogateescape")).hexdigest()[:10]
+    program = launch.argv[0] if isinstance(launch, Command) else ""
+    file = (launch.model or program).replace("\\", "/").rsplit("/", 1)[-1]
+    return SlotId(f"{file.removesuffix('.gguf')}-{digest}")
