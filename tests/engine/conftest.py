@@ -95,4 +95,4 @@ async def turns(number: int) -> None:
 
 async def ended(*futures: asyncio.Future[Any]) -> None:
     """Wait until all have ended, however."""
-    await asyncio.wait_for(asyncio.wait(futures), PATIENCE)
+    await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), PATIENCE)

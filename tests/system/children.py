@@ -101,7 +101,7 @@ class Observed(Launcher):
 async def launching(*, setpriv: bool = True) -> AsyncIterator[Observed]:
     """Yield a launcher whose guardian already runs; end what is left of its children."""
     launcher = Observed()
-    assert process._setpriv(), "these tests need util-linux"
+    assert await asyncio.to_thread(process._setpriv), "these tests need util-linux"
     with patch.object(process, "_setpriv", process._setpriv if setpriv else lambda: None):
         try:
             await (await launcher.launch(shell(":"))).wait_with_log()

@@ -1,6 +1,7 @@
 """A launch that is cancelled leaves nothing, at whichever turn of the event loop that happens."""
 
 import asyncio
+from asyncio import events
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -17,9 +18,14 @@ class AtOnce(Executor):
     """Does what it is given before `submit` returns, so that a launch takes the same few turns each time."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Call it."""
+        """Call it, with no event loop to be seen: it may block, as in a thread of its own."""
         future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
+        loop = asyncio.get_running_loop()
+        events._set_running_loop(None)
+        try:
+            future.set_result(fn(*args, **kwargs))
+        finally:
+            events._set_running_loop(loop)
         return future
 
 
