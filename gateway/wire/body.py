@@ -3,11 +3,12 @@
 Only the top level is taken apart; values stay raw spans of the original, so a history of a megabyte is copied and
 never built. Of duplicate keys the last one counts, for routing and for what is forwarded alike, because what is
 forwarded has each key once. What msgspec will not read but clients do send (lone surrogates, `NaN`) goes through the
-standard library's parser instead.
+standard library's parser instead, byte for byte as well. Whether text is UTF-8 is looked at only where it is read.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -17,6 +18,8 @@ from gateway.core.errors import BadRequest
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
+_raw_decode = json.JSONDecoder(parse_int=float).raw_decode  # an integer of any length; only its end is of interest
+_GAP = re.compile(r"[ \t\n\r]*[:,]?[ \t\n\r]*")
 
 
 class Body:
@@ -32,7 +35,7 @@ class Body:
         """Take `data` apart. Raises `BadRequest` if it is not a JSON object."""
         try:
             return cls(_decode_fields(data))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return cls(_parse_slowly(data))
 
     def __contains__(self, key: str) -> bool:
@@ -53,14 +56,17 @@ class Body:
         raise BadRequest(f"`{key}` must be true or false, got {_kind(value)}.", param=key)
 
     def value(self, key: str) -> Any:
-        """Return a field decoded, `None` if it is absent. For small fields only."""
+        """Return a field decoded, `None` if it is absent. For small fields only.
+
+        Raises `BadRequest` if it is not UTF-8, nested too deeply, or a number too long for Python.
+        """
         raw = self._fields.get(key)
         if raw is None:
             return None
         try:
             return msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            return json.loads(bytes(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _value_slowly(key, bytes(raw))
 
     def expect_list(self, key: str) -> None:
         """Raise `BadRequest` unless the field is there and a list, without decoding what is in it."""
@@ -84,7 +90,11 @@ class Body:
 
     def encode(self) -> bytes:
         """Return the body with every untouched value byte for byte as it came."""
-        return _encode(self._fields)
+        try:
+            return _encode(self._fields)
+        except UnicodeEncodeError:  # a key with half of a surrogate pair
+            fields = (json.dumps(key).encode() + b":" + bytes(raw) for key, raw in self._fields.items())
+            return b"{" + b",".join(fields) + b"}"
 
     def _absent(self, key: str) -> bool:
         raw = self._fields.get(key)
@@ -94,17 +104,43 @@ class Body:
 def _parse_slowly(data: bytes) -> dict[str, msgspec.Raw]:
     """Read what the strict parser refuses; raise `BadRequest` with the place if it is no JSON object at all."""
     try:
-        value = json.loads(data)
+        text = data.decode("utf-8-sig", "surrogatepass")
+        value = json.loads(text, parse_int=float)
         if isinstance(value, dict):
-            return {key: msgspec.Raw(json.dumps(item, separators=(",", ":")).encode()) for key, item in value.items()}
+            return dict(_spans(text))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise BadRequest(f"The request body is not valid JSON: {error.msg} at {where}.") from None
+        message = error.msg.removesuffix(" at")
+        raise BadRequest(f"The request body is not valid JSON: {message} at {where}.") from None
     except UnicodeDecodeError as error:
         raise BadRequest(f"The request body is not UTF-8 at byte {error.start}.") from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.") from None
     raise BadRequest(f"The request body must be a JSON object, got {_kind(value)}.")
+
+
+def _spans(text: str) -> Iterator[tuple[str, msgspec.Raw]]:
+    """Yield the fields of a valid object, each value as it was written."""
+    place = _after_gap(text, text.index("{") + 1)
+    while text[place] != "}":
+        key, place = _raw_decode(text, place)
+        start = _after_gap(text, place)
+        _, place = _raw_decode(text, start)
+        yield key, msgspec.Raw(text[start:place].encode("utf-8", "surrogatepass"))
+        place = _after_gap(text, place)
+
+
+def _after_gap(text: str, place: int) -> int:
+    """Return where the next token starts: behind white space and a colon or a comma."""
+    gap = _GAP.match(text, place)
+    return place if gap is None else gap.end()
+
+
+def _value_slowly(key: str, raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"`{key}` cannot be read: {error}.", param=key) from None
 
 
 def _kind(value: object) -> str:

@@ -35,7 +35,9 @@ class Dialect(Protocol):
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
     """Return one server-sent event."""
     head = f"event: {name}\n".encode() if name else b""
-    return head + b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # A message may quote half of a surrogate pair from a request; UTF-8 has no bytes for it.
+    return head + b"data: " + text.encode("utf-8", "replace") + b"\n\n"
 
 
 def backend_message(body: Mapping[str, Any], fallback: str) -> tuple[str, Mapping[str, Any]]:

@@ -18,9 +18,9 @@ def as_base64(body: bytes) -> bytes:
         answer = json.loads(body)
         rows = answer["data"]
         changed = [_encode(row) for row in rows]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return body
-    return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode() if any(changed) else body
+    return json.dumps(answer, separators=(",", ":")).encode() if any(changed) else body
 
 
 def _encode(row: dict[str, Any]) -> bool:

@@ -54,7 +54,7 @@ class CompleteEvents:
     def _complete_data(self, line: bytes) -> bytes:
         try:
             data = json.loads(line[len(b"data:") :])
-        except ValueError:
+        except (ValueError, RecursionError):
             return line
         if not isinstance(data, dict) or not str(data.get("type", "")).startswith("response."):
             return line

@@ -53,13 +53,16 @@ class Rename:
         if self._held:
             data = self._held + data
             self._held = b""
+        done, rest = b"", data
         if self._old in data:
-            data = data.replace(self._old, self._new)
-        cut = self._possible_start(data)
+            # Only what came in may go on in the next piece: the end of `new` may look like a beginning of `old`.
+            *before, rest = data.split(self._old)
+            done = self._new.join((*before, b""))
+        cut = self._possible_start(rest)
         if cut:
-            self._held = data[-cut:]
-            return data[:-cut]
-        return data
+            self._held = rest[-cut:]
+            rest = rest[:-cut]
+        return done + rest if done else rest
 
     def close(self) -> bytes:
         """Return what was held back: it was not `old` after all."""
