@@ -114,11 +114,12 @@ class Spawned:
 
     async def stop(self, grace: float) -> None:
         """End it. Our connections go first: llama-server does not exit while it answers one (seen in build 11669)."""
-        up, self._up = self._up, None
+        up = self._up
         if up is None:
             return
         await up.upstream.close()
         await up.process.stop(grace)
+        self._up = None  # not before: a second caller waits as well
 
     async def wait_exit(self) -> Exit:
         """Return when it has died by itself."""

@@ -14,7 +14,7 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class _Dropping(QueueHandler):
-    def __init__(self, lines: "queue.Queue[logging.LogRecord]") -> None:
+    def __init__(self, lines: "queue.Queue[logging.LogRecord | None]") -> None:
         super().__init__(lines)
         self._dropped = 0
 
@@ -22,21 +22,30 @@ class _Dropping(QueueHandler):
         try:
             if self._dropped:
                 notice = f"{self._dropped} log lines were dropped: they came faster than they could be written"
-                self.queue.put_nowait(logging.makeLogRecord({"levelno": logging.WARNING, "msg": notice}))
+                self.queue.put_nowait(logging.LogRecord(__name__, logging.WARNING, __file__, 0, notice, None, None))
                 self._dropped = 0
             self.queue.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
 
+class _Listener(QueueListener):
+    def __init__(self, lines: "queue.Queue[logging.LogRecord | None]", writer: logging.Handler) -> None:
+        super().__init__(lines, writer)
+        self._lines = lines
+
+    def enqueue_sentinel(self) -> None:
+        self._lines.put(None)  # the inherited `put_nowait` raises when the queue is full
+
+
 def start_logging(level: str) -> QueueListener:
     """Send all log lines of `level` and above to standard error; `stop()` of what is returned writes the rest."""
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED_LINES)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUED_LINES)
     writer = logging.StreamHandler(sys.stderr)
     writer.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [_Dropping(lines)]
     root.setLevel(level.upper())
-    listener = QueueListener(lines, writer)
+    listener = _Listener(lines, writer)
     listener.start()
     return listener

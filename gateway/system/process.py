@@ -9,6 +9,7 @@ that forked (prctl(2)), and a fork must not hold up the event loop.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -26,7 +27,8 @@ from pathlib import Path
 from gateway.core.backend import Exit
 
 LOG_LINES = 200
-LOG_LINE_LENGTH = 2000
+LOG_LINE_LENGTH = 2000  # bytes
+LOG_PATIENCE = 0.5
 GUARDIAN = Path(__file__).with_name("guardian.py")
 
 
@@ -42,7 +44,9 @@ class LaunchSpec:
 class Process(asyncio.Protocol):
     """A running child: its log, its end. Made by `Launcher.launch`.
 
-    Both of its outputs come here as lines; the last `LOG_LINES` are kept, each cut at `LOG_LINE_LENGTH` characters.
+    Both of its outputs come here as lines; the last `LOG_LINES` are kept, each cut at `LOG_LINE_LENGTH` bytes.
+    They are read until nobody holds their other end, or `LOG_PATIENCE` seconds past its own end: what it has started
+    may hold it for ever.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Process(asyncio.Protocol):
         self._exited = self._loop.create_future()
         self._log_ended = self._loop.create_future()
         self._pipe: asyncio.BaseTransport | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -78,10 +83,9 @@ class Process(asyncio.Protocol):
         return Exit(code=code, log=self.log_tail())
 
     async def wait_with_log(self) -> Exit:
-        """Return how it ended, once its output has been read to the end (or half a second later)."""
+        """Return how it ended, once its output has been read to the end (or `LOG_PATIENCE` seconds later)."""
         code = await asyncio.shield(self._exited)
-        with suppress(TimeoutError):  # a grandchild may hold the pipe open for ever
-            await asyncio.wait_for(asyncio.shield(self._log_ended), 0.5)
+        await asyncio.shield(self._log_ended)
         return Exit(code=code, log=self.log_tail())
 
     async def stop(self, grace: float) -> Exit:
@@ -98,6 +102,12 @@ class Process(asyncio.Protocol):
         """Send SIGKILL to the group without waiting."""
         if self.alive:
             self._signal(signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Kill it and read no more of its output: for one that cannot be watched."""
+        self.kill()
+        if self._pipe is not None:
+            self._pipe.close()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -129,6 +139,8 @@ class Process(asyncio.Protocol):
         code = self._child.wait()
         if not self._exited.done():
             self._exited.set_result(code)
+        if self._pipe is not None and not self._log_ended.done():
+            self._patience = self._loop.call_later(LOG_PATIENCE, self._pipe.close)
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of its output (called by the transport)."""
@@ -140,6 +152,8 @@ class Process(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of its output (called by the transport)."""
         del exc
+        if self._patience is not None:
+            self._patience.cancel()
         if self._partial:
             self._keep(self._partial)
         if not self._log_ended.done():
@@ -165,19 +179,29 @@ class Launcher:
 
         Raises `OSError` if the program cannot be run. Cancelled half-way, it leaves no process behind.
         """
-        spawning = asyncio.get_running_loop().run_in_executor(self._spawner, self._spawn, spec)
+        beginning = asyncio.ensure_future(self._begin(spec, on_line))
         try:
-            child = await asyncio.shield(spawning)
-            process = Process(child, on_line, self._leave)
-            await process.watch()
+            return await asyncio.shield(beginning)
         except asyncio.CancelledError:
-            spawning.add_done_callback(_kill_unwanted)
+            beginning.add_done_callback(_kill_unwanted)
+            raise
+
+    async def _begin(self, spec: LaunchSpec, on_line: Callable[[str], None]) -> Process:
+        """Spawn and watch. Never cancelled in between: half-watched, a child could neither be reaped nor let go."""
+        child = await asyncio.get_running_loop().run_in_executor(self._spawner, self._spawn, spec)
+        process = Process(child, on_line, self._leave)
+        try:
+            await process.watch()
+        except BaseException:
+            process.abandon()
+            self._leave(process.pid)
+            self._spawner.submit(child.wait)
             raise
         return process
 
     def close(self) -> None:
         """Let the guardian go. Children that are still alive are killed by it."""
-        self._spawner.shutdown(wait=False)
+        self._spawner.shutdown()  # what is still to be told is told
         if self._guardian is not None and self._guardian.stdin is not None:
             with suppress(BrokenPipeError):
                 self._guardian.stdin.close()
@@ -186,6 +210,7 @@ class Launcher:
 
     def _spawn(self, spec: LaunchSpec) -> "subprocess.Popen[bytes]":
         argv = list(spec.argv)
+        _require(argv[0], spec.environment)
         if (setpriv := _setpriv()) is not None:
             argv = [setpriv, "--pdeathsig", "KILL", "--", *argv]
         self._ensure_guardian()
@@ -203,6 +228,8 @@ class Launcher:
     def _ensure_guardian(self) -> None:
         if self._guardian is not None and self._guardian.poll() is None:
             return
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.stdin.close()
         self._guardian = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARDIAN)],
             stdin=subprocess.PIPE,
@@ -231,16 +258,23 @@ class Launcher:
 
 @cache
 def _setpriv() -> str | None:
-    return shutil.which("setpriv") if sys.platform == "linux" else None
+    """Return util-linux's setpriv; busybox has one of that name that may not know the flag."""
+    found = shutil.which("setpriv") if sys.platform == "linux" else None
+    if found is None:
+        return None
+    shown = subprocess.run([found, "--help"], capture_output=True, text=True, check=False, timeout=10)
+    return found if "--pdeathsig" in shown.stdout + shown.stderr else None
 
 
-def _kill_unwanted(spawning: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
-    """End a child whose launch was cancelled while the spawner was at it."""
-    if spawning.cancelled() or spawning.exception() is not None:
-        return
-    child = spawning.result()
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    if child.stdout is not None:
-        child.stdout.close()
-    child.wait()
+def _kill_unwanted(beginning: "asyncio.Future[Process]") -> None:
+    """End a child whose launch was cancelled half-way; it is reaped and forgotten like any other."""
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().kill()
+
+
+def _require(program: str, environment: Mapping[str, str]) -> None:
+    """Raise the `OSError` of a program that cannot be run. `setpriv` would tell of it by exit code 127 only."""
+    if shutil.which(program, path=environment.get("PATH", os.defpath)) is None:
+        there = os.path.dirname(program) and os.path.exists(program)  # noqa: PTH110, PTH120 - a name has no folder
+        number = errno.EACCES if there else errno.ENOENT
+        raise OSError(number, os.strerror(number), program)
