@@ -171,10 +171,11 @@ class Pool:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self._carry_out(self._scheduler.closing(self.loop.time()))
+        await asyncio.sleep(0)  # a task cancelled before its first step would never tell that the start failed
         for running in self._running.values():
             if running.task is not None and not running.stopping:
                 running.task.cancel()  # what still starts need not finish; what is up is no longer watched
-        self._carry_out(self._scheduler.closing(self.loop.time()))
         gone = [asyncio.ensure_future(running.gone.wait()) for running in self._running.values()]
         if gone:
             _, late = await asyncio.wait(gone, timeout=patience)
