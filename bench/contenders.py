@@ -7,6 +7,7 @@ the peer in the place of a llama-server, and the others forward to that very pro
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -92,7 +93,8 @@ def gateway(folder: Path, peer: Path, places: Places) -> Iterator[tuple[Contende
     port = free_port()
     _configure(folder, peer, places)
     argv = [sys.executable, "-m", "gateway", "serve", "--config", str(folder), "--port", str(port)]
-    with _running(argv, folder, places, {"PYTHONPATH": str(HERE.parent)}) as process:
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    with _running(argv, folder, places, {"PYTHONPATH": os.pathsep.join(filter(None, paths))}) as process:
         _wait(process, port, folder, "/health")
         for model in MODELS:
             hello = {"model": model, "bench": "small", "messages": [{"role": "user", "content": "hi"}]}
@@ -141,7 +143,13 @@ def go(folder: Path, upstream: int, places: Places) -> Iterator[Contender | None
     argv = [str(program), "-listen", f"127.0.0.1:{port}", "-upstream", f"http://127.0.0.1:{upstream}"]
     with _running(argv, folder, places, {"GOMAXPROCS": "1"}) as process:
         _wait(process, port, folder, None)
-        yield Contender(name="go", port=port, version="httputil.ReverseProxy", pids=(process.pid,))
+        yield Contender(name="go", port=port, version=_go_version(program), pids=(process.pid,))
+
+
+def _go_version(program: Path) -> str:
+    """Return the version that a program was built with: it stands in the program, `go1.` and what follows."""
+    found = re.search(rb"go(1\.[0-9]+(?:\.[0-9]+)?)", program.read_bytes())
+    return "of unknown version" if found is None else found[1].decode()
 
 
 @contextmanager

@@ -7,7 +7,9 @@ file. The proxies have one processor, the peer and the load another one where th
 
 import argparse
 import json
+import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -83,6 +85,7 @@ class Comparison:
 def compare(scenarios: Sequence[Scenario], count: int, seconds: float) -> dict[str, Any]:
     """Measure `scenarios` in `count` rounds of `seconds` for each contender. Raises `CannotMeasure`."""
     places = Places.of_this_machine()
+    busy = os.getloadavg()[0]
     load = Load(c_program("load"), places.others)
     peer = c_program("peer")
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name, ExitStack() as running:
@@ -99,6 +102,7 @@ def compare(scenarios: Sequence[Scenario], count: int, seconds: float) -> dict[s
     return {
         "machine": f"{platform.platform()}, {_processor()}",
         "versions": {contender.name: contender.version for contender in contenders},
+        "load_average_before": busy,
         "rounds_measured": count,
         "seconds": seconds,
         "summary": summary(rounds),
@@ -124,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     count = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving the blocks ends what was started
     try:
         result = compare([scenario for scenario in SCENARIOS if scenario.name in options.only], count, seconds)
     except CannotMeasure as error:

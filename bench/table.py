@@ -10,6 +10,9 @@ from typing import Any
 
 from bench.scenarios import SCENARIOS, Scenario
 
+QUIET = 0.5
+"""Load average up to which nothing else seems to run."""
+
 Rounds = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 """Scenario -> proxy -> one row of figures for each round; the rows of a round stand at the same place."""
 
@@ -46,6 +49,11 @@ def printed(result: Mapping[str, Any]) -> str:
         _table(["proxy", "idle", "1000 open streams", "KB per stream"], _memory(result.get("memory", {}))),
         f"{result['machine']}; " + "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
     ]
+    if result["load_average_before"] > QUIET:
+        parts.append(
+            f"The machine was busy before (load average {result['load_average_before']:.1f}): who is interrupted finds "
+            "cold caches. Times are too long, ratios less sure."
+        )
     return "\n\n".join(parts)
 
 
