@@ -7,7 +7,7 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from gateway.api import models, operation, passage
-from gateway.api.body import expect_continue
+from gateway.api.body import continue_later
 from gateway.api.exchange import model_request
 from gateway.api.faults import faults
 from gateway.api.guard import guard
@@ -15,7 +15,7 @@ from gateway.api.journal import add_request_id, journal
 from gateway.api.keys import OPTIONS, POOL, REGISTRY, TASKS, ApiOptions
 from gateway.api.routes import MODEL_ROUTES
 from gateway.core.access import Role
-from gateway.core.errors import MethodNotAllowed, UpgradeRequired
+from gateway.core.errors import UpgradeRequired
 from gateway.engine.pool import Pool
 from gateway.engine.registry import Registry
 from gateway.engine.tasks import Tasks
@@ -37,7 +37,7 @@ async def no_websocket(request: web.Request) -> web.StreamResponse:
     """Answer `GET /v1/responses`: Codex asks for a WebSocket first and falls back at once on 426."""
     if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
         raise UpgradeRequired("There is no WebSocket here.", hint="POST /v1/responses streams over HTTP.")
-    raise MethodNotAllowed(f"{request.path} takes POST, not GET.")
+    raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_POST])
 
 
 ENTRIES = (
@@ -64,7 +64,7 @@ def build_app(options: ApiOptions, *, pool: Pool, registry: Registry, tasks: Tas
     app[OPTIONS], app[POOL], app[REGISTRY], app[TASKS] = options, pool, registry, tasks
     app.on_response_prepare.append(add_request_id)
     for entry in ENTRIES:
-        route = app.router.add_route(entry.method, entry.path, entry.handler, expect_handler=expect_continue)
+        route = app.router.add_route(entry.method, entry.path, entry.handler, expect_handler=continue_later)
         if route.resource is not None:
             roles[route.resource.canonical] = entry.role
     return app
