@@ -65,8 +65,9 @@ class Options(argparse.Namespace):
 
 
 def parse(arguments: list[str]) -> Options:
-    """Read the command line and STANDIN; what is not known is ignored."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
+    """Read the command line and STANDIN; what is not known is ignored. `@FILE` stands for the lines of a file."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, fromfile_prefix_chars="@")
+    parser.add_argument("--version", action="version", version="version: stand-in")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--api-key", default=os.environ.get("LLAMA_API_KEY", ""))

@@ -2,9 +2,9 @@
 
 Run it as `program.py --host 127.0.0.1 --port N --api-key K [switches]`; flags of llama-server that it does not know
 are ignored, so it can be put wherever a llama-server is named. More switches come from the environment variable
-STANDIN, split like a shell would. Without switches it answers like llama-server does: the key is checked, /health is
-open to all, an answer counts `0 1 2 ...` in `--chunks` pieces. Failures of answers concern the POST routes of
-inference alone: it starts, and is found healthy, like a good one.
+STANDIN, split like a shell would; `@FILE` there stands for the lines of a file. Without switches it answers like
+llama-server does: the key is checked, /health is open to all, an answer counts `0 1 2 ...` in `--chunks` pieces.
+Failures of answers concern the POST routes of inference alone: it starts, and is found healthy, like a good one.
 
 `--journal FILE` gets one JSON line per event: `started`, `grandchild`, `listening`, `request`, `answered`, `gone` (the
 client left; `chunks` had been sent), `closed` (a switch made this side close), `terminated` (SIGTERM or SIGINT came),
