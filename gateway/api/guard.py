@@ -57,7 +57,7 @@ def _presented_key(request: web.Request) -> str:
 
 
 def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
-    name = urlsplit(f"//{request.headers.get(hdrs.HOST, '')}").hostname or ""
+    name = _host_name(request.headers.get(hdrs.HOST, ""))
     if name in allowed or _is_loopback(name):
         return
     raise Forbidden(
@@ -68,9 +68,17 @@ def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
 
 def _check_origin(request: web.Request) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is None or urlsplit(origin).netloc == request.headers.get(hdrs.HOST):
+    if origin is None or origin.partition("://")[2] == request.headers.get(hdrs.HOST):
         return
     raise Forbidden(f"Requests from pages of {origin[:100]!r} are not answered.", hint="Call the API from a server.")
+
+
+def _host_name(header: str) -> str:
+    """Return the name in a Host header, without port and brackets; empty if there is none to be found."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:  # an open bracket
+        return ""
 
 
 def _is_loopback(name: str) -> bool:
