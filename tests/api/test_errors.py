@@ -20,9 +20,15 @@ ANTHROPIC_TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "r
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, standin_program: Path, tiny_model: Path) -> AsyncIterator[Served]:
+def model(tmp_path: Path) -> Model:
+    """The model `small`."""
+    return Model(tmp_path, "small")
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, standin_program: Path, tiny_model: Path, model: Model) -> AsyncIterator[Served]:
     """A gateway with one model, whose server need not run for most of what is wrong."""
-    entry = Model(tmp_path, "small").as_llama_server(tiny_model)
+    entry = model.as_llama_server(tiny_model)
     settings = {"server": {"body_limit": LIMIT}}
     async with serving(tmp_path, {"small": entry}, program=standin_program, settings=settings) as served:
         yield served
@@ -209,11 +215,11 @@ async def test_an_unknown_path_is_not_found(gateway: Served) -> None:
     assert (404, "unknown_url") == (status, error["code"])
 
 
-async def test_of_duplicate_keys_the_last_one_is_routed_and_forwarded(gateway: Served, tmp_path: Path) -> None:
+async def test_of_duplicate_keys_the_last_one_is_routed_and_forwarded(gateway: Served, model: Model) -> None:
     twice = '{"model":"nobody","messages":[],"messages":[{"role":"user","content":"last"}],"mod\\u0065l":"small"}'
     async with gateway.http.post(CHAT, data=twice) as response:
         assert (200, "small") == (response.status, (await response.json())["model"])
-    (arrived,) = Model.noted(tmp_path, "small").asked()
+    (arrived,) = model.asked()
     assert [{"role": "user", "content": "last"}] == arrived["body"]["messages"]
     assert arrived["body"]["model"].startswith("gateway-")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tests.standin.running import Journal
 
@@ -15,11 +15,6 @@ class Model:
         self.journal = Journal(folder / f"{name}.journal")
         self._switches = folder / f"{name}.switches"
         self.behave(*switches)
-
-    @classmethod
-    def noted(cls, folder: Path, name: str) -> Self:
-        """Return the model that was made with these, to read its journal."""
-        return cls(folder, name)
 
     def behave(self, *switches: str) -> None:
         """Set the switches from the next launch on."""
