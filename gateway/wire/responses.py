@@ -18,6 +18,9 @@ _IN_CONTENT = ("response.content_part.", "response.output_text.", "response.refu
 class CompleteEvents:
     """Completes the events of a responses stream; what is there already stays. Events of other kinds pass as they are.
 
+    Only the first event is `response.created`: where one was sent before, the server's own becomes another
+    `response.in_progress`.
+
     `ours` is the response's id from its first sign of life on, `sequence` says how many events were sent before the
     first one. Holds back at most one event; one longer than `EVENT_LIMIT` bytes is let through as it is.
     """
@@ -25,7 +28,7 @@ class CompleteEvents:
     def __init__(self, ours: str, sequence: Callable[[], int]) -> None:
         self._ours = ours
         self._first = sequence
-        self._sequence: int | None = None
+        self._sequence = -1  # until the first event
         self._partial = b""
         self._items: dict[str, int] = {}
         self._last_item = 0
@@ -46,9 +49,14 @@ class CompleteEvents:
 
     def _complete(self, raw: bytes) -> bytes:
         lines = raw.split(b"\n")
+        if self._sequence < 0:
+            self._sequence = self._first()
+        created = self._sequence > 0
         for number, line in enumerate(lines):
             if line.startswith(b"data:"):
                 lines[number] = self._complete_data(line)
+            elif created and line == b"event: response.created":
+                lines[number] = b"event: response.in_progress"
         return b"\n".join(lines)
 
     def _complete_data(self, line: bytes) -> bytes:
@@ -62,8 +70,8 @@ class CompleteEvents:
         return event(data).rstrip(b"\n")
 
     def _fill(self, data: dict[str, Any]) -> None:
-        if self._sequence is None:
-            self._sequence = self._first()
+        if self._sequence > 0 and data["type"] == "response.created":
+            data["type"] = "response.in_progress"  # there is one beginning, and it was said
         data["sequence_number"] = self._sequence
         self._sequence += 1
         if isinstance(response := data.get("response"), dict):
