@@ -17,7 +17,7 @@ from gateway.api.outlet import EVENT_STREAM, Outlet
 from gateway.api.routes import ModelRoute
 from gateway.core.backend import Answer, Backend, BackendRequest
 from gateway.core.catalog import Route
-from gateway.core.errors import BackendBroken, BackendRefused, BadRequest, GatewayError
+from gateway.core.errors import BackendBroken, BackendRefused, GatewayError
 from gateway.engine.pool import Lease
 from gateway.wire import progress
 from gateway.wire.body import Body
@@ -63,7 +63,8 @@ class Exchange:
             self._facts.outcome = getattr(error, "code", "backend_error")
             if not self._outlet.begun:
                 raise
-            return await self._outlet.fail(_as_gateway_error(error))
+            said = error.body if isinstance(error, BackendAnswer) else self._route.dialect.error(error)
+            return await self._outlet.fail(said)
         finally:
             await self._outlet.hush()
 
@@ -210,11 +211,3 @@ def _object(raw: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _as_gateway_error(error: GatewayError | BackendAnswer) -> GatewayError:
-    if isinstance(error, GatewayError):
-        return error
-    inner = error.body.get("error", {})
-    message = str(inner.get("message", error)) if isinstance(inner, Mapping) else str(inner)
-    return BackendBroken(message) if error.status >= 500 else BadRequest(message)

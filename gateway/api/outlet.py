@@ -7,13 +7,12 @@ and a broken end: the connection is closed without the end of the body, so that 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.api.keys import FACTS
 from gateway.core.backend import Answer
-from gateway.core.errors import GatewayError
 from gateway.wire.dialect import Dialect
 from gateway.wire.transducer import Transducer, feed
 
@@ -105,13 +104,13 @@ class Outlet:
         await self.hush()
         return web.Response(status=status, headers=headers, body=body)
 
-    async def fail(self, error: GatewayError) -> web.StreamResponse:
-        """Say what broke off and cut the connection. Only once begun: before, raise."""
+    async def fail(self, body: Mapping[str, Any]) -> web.StreamResponse:
+        """Say what broke off, given as the body of an error, and cut the connection. Only once begun: before, raise."""
         await self.hush()
         assert self._response is not None  # noqa: S101 - the caller has looked at `begun`
         with suppress(ConnectionError):
             if self._response.content_type == EVENT_STREAM:
-                await self._response.write(self._dialect.error_event(error, self._request[FACTS].request_id))
+                await self._response.write(self._dialect.last_event(body, self._request[FACTS].request_id))
         if self._request.transport is not None:
             self._request.transport.close()
         return self._response
@@ -149,8 +148,9 @@ class Outlet:
                 if self._response is None:
                     await self._prepare(200, {hdrs.CONTENT_TYPE: EVENT_STREAM})
                 assert self._response is not None  # noqa: S101 - prepared above
-                await self._response.write(self._dialect.keep_alive(model, request_id, self.beats) + note(self.beats))
-                self.beats += 1
+                sign = self._dialect.keep_alive(model, request_id, self.beats) + note(self.beats)
+                self.beats += 1  # before the write, which may be cancelled when the sign is on its way already
+                await self._response.write(sign)
                 await asyncio.sleep(gap)
 
     async def _prepare(self, status: int, headers: Mapping[str, str]) -> None:

@@ -71,4 +71,4 @@ async def _passed(request: web.Request, route: Route, target: str) -> web.Stream
                 return await outlet.end()
             except GatewayError as error:
                 facts.outcome = error.code
-                return await outlet.fail(error)
+                return await outlet.fail(OPENAI.error(error))

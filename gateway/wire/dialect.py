@@ -28,6 +28,9 @@ class Dialect(Protocol):
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """Return the last event of a stream that broke off."""
 
+    def last_event(self, body: Mapping[str, Any], request_id: str) -> bytes:
+        """Return the same for what `error` or `backend_error` returned."""
+
     def keep_alive(self, model: str, request_id: str, beat: int) -> bytes:
         """Return the `beat`-th sign of life (from 0) of a stream that has not begun."""
 
@@ -71,8 +74,12 @@ class OpenAI:
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """Return `data: {"error": ...}`, which the SDKs raise."""
+        return self.last_event(self.error(error), request_id)
+
+    def last_event(self, body: Mapping[str, Any], request_id: str) -> bytes:
+        """Return the same for an error's body."""
         del request_id
-        return event(self.error(error))
+        return event(body)
 
     def keep_alive(self, model: str, request_id: str, beat: int) -> bytes:
         """Return a comment."""
@@ -93,9 +100,9 @@ class Responses(OpenAI):
 
     name = "responses"
 
-    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+    def last_event(self, body: Mapping[str, Any], request_id: str) -> bytes:
         """Return `response.failed`, which ends a stream for these clients."""
-        failure = {"code": error.code, "message": str(error)}
+        failure = {key: body["error"][key] for key in ("code", "message")}
         response = {
             "id": response_id(request_id),
             "object": "response",
@@ -138,8 +145,12 @@ class Anthropic:
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """Return an `error` event."""
+        return self.last_event(self.error(error), request_id)
+
+    def last_event(self, body: Mapping[str, Any], request_id: str) -> bytes:
+        """Return the same for an error's body."""
         del request_id
-        return event(self.error(error), "error")
+        return event(body, "error")
 
     def keep_alive(self, model: str, request_id: str, beat: int) -> bytes:
         """Return a `ping`, which this API has for the purpose."""
