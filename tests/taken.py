@@ -5,7 +5,7 @@ The parser is httptools: aiohttp's client forgets what it had not handed out yet
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +70,8 @@ class Taken:
 class _Parser:
     """Collects what httptools finds in an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_piece: Callable[[], None]) -> None:
+        self._on_piece = on_piece
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
         self.whole = False
@@ -100,20 +101,24 @@ class _Parser:
         if self._piece:
             self.pieces.append(self._piece)
             self._piece = b""
+            self._on_piece()
 
     def on_message_complete(self) -> None:
         """Note that the body has ended as it should."""
         self.whole = True
 
 
-async def take(url: str, path: str, body: Any, *headers: str) -> Taken:
-    """POST `body` over a connection of its own; return the answer when it has ended or broken off."""
+async def take(url: str, path: str, body: Any, *headers: str, on_piece: Callable[[], None] = lambda: None) -> Taken:
+    """POST `body` over a connection of its own; return the answer when it has ended or broken off.
+
+    `on_piece` is called at each chunk.
+    """
     data = json.dumps(body).encode()
     own = ("Host: localhost", "Connection: close", "Content-Type: application/json", f"Content-Length: {len(data)}")
-    parser = _Parser()
+    parser = _Parser(on_piece)
     async with connection(url) as (reader, writer):
         writer.write("\r\n".join((f"POST {path} HTTP/1.1", *own, *headers, "", "")).encode() + data)
-        while data := await reader.read(65536):
+        while not parser.whole and (data := await reader.read(65536)):
             parser.feed(data)
     return parser.taken()
 
