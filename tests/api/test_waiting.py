@@ -20,7 +20,9 @@ from tests.taken import connection, take
 CHAT = "/v1/chat/completions"
 GAP = 0.05
 SOON = {"server": {"keepalive_after": GAP}}
-AT_ONCE = {"server": {"keepalive_after": 0.01}}  # a real llama-server takes longer than that to start
+# Threads that wait for each other are slow where others take the cores.
+ONE_THREAD = {"llama_server": {"arguments": "--threads 1"}}
+AT_ONCE = {"server": {"keepalive_after": 0.01}, **ONE_THREAD}  # a real llama-server takes longer than that to start
 COMMENT = b": keep-alive\n\n"
 LONG = [{"role": "user", "content": "a word and more " * 600}]
 
@@ -144,7 +146,9 @@ async def test_waiting_for_messages_is_pings(real: Served) -> None:
 
 
 async def test_waiting_for_a_response_is_events_of_the_same_response(real: Served) -> None:
-    answer = await take(real.url, "/v1/responses", {"model": "a", "input": "hi", "stream": True, "max_output_tokens": 8})
+    answer = await take(
+        real.url, "/v1/responses", {"model": "a", "input": "hi", "stream": True, "max_output_tokens": 8}
+    )
     events = [event for event in answer.events if event["type"].startswith("response.")]
     assert "response.created" == events[0]["type"]
     assert 1 == sum(event["type"] == "response.created" for event in events)
