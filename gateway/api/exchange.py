@@ -103,14 +103,14 @@ class Exchange:
     async def _relay_stream(self, answer: Answer, backend: Backend) -> web.StreamResponse:
         headers = passed_headers(answer)
         if not headers.get(hdrs.CONTENT_TYPE, "").startswith(EVENT_STREAM):
-            raise await self._not_a_stream(answer, headers)
+            raise self._wrong_type(headers, await _read(answer, ERROR_BODY_LIMIT), "an event stream")
         watch = Watch(self._route.final)
         machines = [*self._transducers(backend), watch]
         async for chunk in answer.chunks():
             if data := feed(machines, chunk):
                 await self._pass_on(data, headers)
+                await self._outlet.follow(answer, machines)
                 break
-        await self._outlet.follow(answer, machines)
         rest = close(machines)
         if not watch.seen:
             raise BackendBroken("The model's server ended its stream without saying that the answer is complete.")
@@ -129,8 +129,8 @@ class Exchange:
         body = await _read(answer, WHOLE_BODY_LIMIT)
         self._facts.first_byte = self._pool.loop.time()
         headers = passed_headers(answer)
-        if body.startswith(b'{"error"') and headers.get(hdrs.CONTENT_TYPE, "").startswith(JSON):
-            raise BackendAnswer(502, self._route.dialect.backend_error(502, _object(body), "unknown error"), {})
+        if body.startswith(b'{"error"') or not headers.get(hdrs.CONTENT_TYPE, "").startswith(JSON):
+            raise self._wrong_type(headers, body, "JSON")
         if self._base64:
             body = as_base64(body)
         machines = self._transducers(backend)
@@ -154,14 +154,13 @@ class Exchange:
         headers.pop(hdrs.CONTENT_TYPE, None)
         return BackendAnswer(answer.status, body, headers)
 
-    async def _not_a_stream(self, answer: Answer, headers: Mapping[str, str]) -> Exception:
-        """A 200 of another type than was asked for is an error: clients read it as an empty answer."""
-        raw = await _read(answer, ERROR_BODY_LIMIT)
+    def _wrong_type(self, headers: Mapping[str, str], raw: bytes, asked: str) -> Exception:
+        """A 200 of another type than was asked for is an error: clients read it as an empty answer, or as the text."""
         body = _object(raw)
         if "error" in body:
             return BackendAnswer(502, self._route.dialect.backend_error(502, body, "unknown error"), {})
         kind = headers.get(hdrs.CONTENT_TYPE, "nothing")
-        return BackendBroken(f"The model's server answered with {kind} where an event stream was asked for.")
+        return BackendBroken(f"The model's server answered with {kind} where {asked} was asked for.")
 
     def _note(self, beat: int) -> bytes:
         """Return what a waiting client is told beside a sign of life, where that is wished."""
