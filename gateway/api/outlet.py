@@ -110,7 +110,8 @@ class Outlet:
         assert self._response is not None  # noqa: S101 - the caller has looked at `begun`
         with suppress(ConnectionError):
             if self._response.content_type == EVENT_STREAM:
-                await self._response.write(self._dialect.last_event(body, self._request[FACTS].request_id))
+                # Blank lines first: what came before may have broken off within a line.
+                await self._response.write(b"\n\n" + self._dialect.last_event(body, self._request[FACTS].request_id))
         if self._request.transport is not None:
             self._request.transport.close()
         return self._response
