@@ -23,7 +23,7 @@ class ModelRoute:
     sampled: bool = False
 
 
-DONE = (b"data: [DONE]",)
+DONE = (b"\ndata: [DONE]", b"\ndata:[DONE]")  # at the beginning of a line: inside a text the line break is escaped
 STOPPED = (b'"stop":true',)
 COMPLETED = (b'"response.completed"', b'"response.failed"', b'"response.incomplete"')
 
