@@ -42,7 +42,11 @@ class Taken:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The data of every event that is JSON."""
-        return [json.loads(data) for _, data in self.named_events if data.startswith("{")]
+        found = []
+        for _, data in self.named_events:
+            with suppress(ValueError):
+                found.append(json.loads(data))
+        return found
 
     @property
     def named_events(self) -> list[tuple[str, str]]:

@@ -137,7 +137,7 @@ async def test_a_waiting_chat_is_told_what_it_waits_for_where_that_is_wished(
 
 
 async def test_waiting_for_messages_is_pings(real: Served) -> None:
-    answer = await take(real.url, "/v1/messages", chat("a", stream=True))
+    answer = await take(real.url, "/v1/messages", chat("a", stream=True, temperature=0))
     names = [name for name, _ in answer.named_events]
     pings = names.index("message_start")
     assert pings >= 1
@@ -160,7 +160,10 @@ async def test_waiting_for_a_response_is_events_of_the_same_response(real: Serve
 
 
 async def test_the_official_helper_accepts_a_response_that_had_to_wait(real: Served) -> None:
-    async with real.openai() as client, client.responses.stream(model="a", input="hi", max_output_tokens=4) as stream:
+    async with (
+        real.openai() as client,
+        client.responses.stream(model="a", input="hi", max_output_tokens=4, temperature=0) as stream,
+    ):
         events = [event async for event in stream]
         final = await stream.get_final_response()
     assert "response.created" == events[0].type

@@ -19,6 +19,8 @@ SWITCHES = (
     ("hang-before-head", "take the request and say nothing"),
     ("die-before-answer", "take the request and die by SIGKILL"),
     ("wrong-content-type", "answer 200 with an HTML page"),
+    ("empty-stream", "answer 200 with an event stream in which there is nothing"),
+    ("no-done", "end a stream properly, but without its `[DONE]`"),
     ("json-error-in-200", "answer 200 with an error object as JSON"),
     ("long-lines", "send 300 kB of text in each chunk"),
     ("flood", "send chunks without end, as fast as they are read"),
@@ -46,6 +48,7 @@ class Options(argparse.Namespace):
     ready_after: float
     chunks: int
     chunk_interval: float
+    say: str | None
 
     def on(self, switch: str) -> bool:
         """Tell whether `switch` was given."""
@@ -55,6 +58,10 @@ class Options(argparse.Namespace):
     def name(self) -> str:
         """Return what the server calls its model."""
         return (self.alias or Path(self.model).name).split(",")[0]
+
+    def piece(self, number: int) -> str:
+        """Return what the `number`th chunk of an answer says."""
+        return self.say if self.say is not None else f"{number} "
 
     def keys(self) -> set[str]:
         """Return the keys that are accepted; empty: no key is asked for."""
@@ -71,7 +78,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--api-key", default=os.environ.get("LLAMA_API_KEY", ""))
-    for flags in (("--api-key-file",), ("-a", "--alias"), ("--journal",)):
+    for flags in (("--api-key-file",), ("-a", "--alias"), ("--journal",), ("--say",)):
         parser.add_argument(*flags)
     parser.add_argument("-m", "--model", default="model.gguf")
     parser.add_argument("-np", "--parallel", type=int, default=1)

@@ -3,8 +3,9 @@
 Run it as `program.py --host 127.0.0.1 --port N --api-key K [switches]`; flags of llama-server that it does not know
 are ignored, so it can be put wherever a llama-server is named. More switches come from the environment variable
 STANDIN, split like a shell would; `@FILE` there stands for the lines of a file. Without switches it answers like
-llama-server does: the key is checked, /health is open to all, an answer counts `0 1 2 ...` in `--chunks` pieces.
-Failures of answers concern the POST routes of inference alone: it starts, and is found healthy, like a good one.
+llama-server does: the key is checked, /health is open to all, an answer counts `0 1 2 ...` in `--chunks` pieces (or
+says `--say` in each). Failures of answers concern the POST routes of inference alone: it starts, and is found healthy,
+like a good one.
 
 `--journal FILE` gets one JSON line per event: `started`, `grandchild`, `listening`, `request`, `answered`, `gone` (the
 client left; `chunks` had been sent), `closed` (a switch made this side close), `terminated` (SIGTERM or SIGINT came),
@@ -196,7 +197,7 @@ class Connection:
     def _completion(self) -> dict[str, object]:
         if self._options.chunk_interval and self._leaves_within(self._options.chunk_interval * self._options.chunks):
             raise Gone
-        message = {"role": "assistant", "content": "".join(f"{n} " for n in range(self._options.chunks))}
+        message = {"role": "assistant", "content": "".join(map(self._options.piece, range(self._options.chunks)))}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         return {"id": "chatcmpl-standin", "object": "chat.completion", "created": 0, "model": self._options.name,
                 "choices": [choice], "usage": self._usage()}  # fmt: skip
@@ -206,19 +207,24 @@ class Connection:
 
     def _stream(self, request: Request) -> None:
         self._head(200, "text/event-stream", "Transfer-Encoding: chunked")
+        if self._options.on("empty-stream"):
+            self._end(200)
+            return
         self._event(self._delta({"role": "assistant", "content": None}))
-        while self._sent < self._options.chunks or self._options.on("flood"):
+        options = self._options
+        while self._sent < options.chunks or options.on("flood"):
             self._fail_in_stream()
             if self._options.chunk_interval and self._leaves_within(self._options.chunk_interval):
                 raise Gone
-            self._event(self._delta({"content": LONG_LINE if self._options.on("long-lines") else f"{self._sent} "}))
+            self._event(self._delta({"content": LONG_LINE if options.on("long-lines") else options.piece(self._sent)}))
             self._sent += 1
         self._fail_in_stream()
         self._event(self._delta({}, "stop"))
         asked = request.json().get("stream_options")
         if isinstance(asked, dict) and asked.get("include_usage"):
             self._event({**self._delta({}), "choices": [], "usage": self._usage()})
-        self._chunk(b"data: [DONE]\n\n")
+        if not self._options.on("no-done"):
+            self._chunk(b"data: [DONE]\n\n")
         self._end(200)
 
     def _fail_in_stream(self) -> None:
