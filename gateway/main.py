@@ -1,6 +1,7 @@
 """The composition root: builds everything in visible order, owns nothing, and takes it down in reverse."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -137,6 +138,7 @@ async def _serve_until(stop: asyncio.Event, loaded: Loaded, environ: Mapping[str
             log.info("listening on %s", gateway.url)
             log.info("llama-server: %s (%s)", " ".join(gateway.program.argv), gateway.program.version)
             log.info("models: %s", names)
+            _spare_the_collector()
             gateway.crashed.add_done_callback(lambda _error: stop.set())
             await stop.wait()
             log.info("shutting down; running answers have %g s to finish", loaded.settings.server.drain)
@@ -148,6 +150,16 @@ async def _serve_until(stop: asyncio.Event, loaded: Loaded, environ: Mapping[str
     except GatewayError as error:
         log.error("%s", error)  # noqa: TRY400 - for people
         return 1
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look less often, and never at what is there for good: a tenth of all CPU time.
+
+    What a request leaves behind is freed by reference counts; the collector only finds cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _preload(pool: Pool, specs: list[Any]) -> None:

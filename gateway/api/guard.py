@@ -7,6 +7,7 @@ always: no CORS header is ever sent.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -73,6 +74,7 @@ def _check_origin(request: web.Request) -> None:
     raise Forbidden(f"Requests from pages of {origin[:100]!r} are not answered.", hint="Call the API from a server.")
 
 
+@lru_cache(maxsize=256)  # each request has one, and there are few
 def _host_name(header: str) -> str:
     """Return the name in a Host header, without port and brackets; empty if there is none to be found."""
     try:
@@ -81,6 +83,7 @@ def _host_name(header: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(name: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -21,6 +21,7 @@ from gateway.system.upstream import Timeouts, Upstream
 PORT_TRIES = 3
 PROBE_TIMEOUTS = Timeouts(connect=1.0, first_byte=5.0, between_bytes=5.0)
 PROBE_BODY = 1 << 20
+IDLE_CONNECTIONS = 32
 # A small model is ready after 30 ms, a large one after a minute: look often at first, then every 15 ms, which costs
 # a loading server about half a percent of one core.
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBE_GROWTH = 0.002, 0.015, 1.25
@@ -97,7 +98,7 @@ class Spawned:
                 process = await self._launcher.launch(self._kind.launch(port), self._log.debug)
             except OSError as error:
                 raise StartFailed(f"The server of {self._spec.id} cannot be run: {error}") from error
-            up = _Up(process, Upstream(LOOPBACK, port, timeouts=self._timeouts, headers=self._kind.headers), port)
+            up = _Up(process, self._connect(port), port)
             try:
                 stranger = await self._until_ready(up)
             except BaseException:
@@ -111,6 +112,11 @@ class Spawned:
                 raise StartFailed(
                     f"{PORT_TRIES} free ports in a row were taken by others before {self._spec.id} was up."
                 )
+
+    def _connect(self, port: int) -> Upstream:
+        """Return the way to it; as many connections are kept as it may be asked at once."""
+        most = max(IDLE_CONNECTIONS, self._spec.max_concurrent)
+        return Upstream(LOOPBACK, port, timeouts=self._timeouts, headers=self._kind.headers, max_idle=most)
 
     async def stop(self, grace: float) -> None:
         """End it. Our connections go first: llama-server does not exit while it answers one (seen in build 11669)."""
