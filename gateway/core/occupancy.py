@@ -9,6 +9,8 @@ from gateway.core.eviction import Candidate
 from gateway.core.slot import SlotSpec
 
 NEVER = float("inf")
+REMOVED = "no longer configured"
+"""Why a slot goes that the configuration no longer has: the one reason that can be taken back."""
 
 
 class Phase(Enum):
@@ -162,7 +164,16 @@ class SlotState:
         return not ticket.wish.occupies or occupied < self.spec.max_concurrent
 
     def retire(self, reason: str, now: float) -> None:
-        """Mark that it must go, unless it is gone or going; the first reason stays."""
-        if not self.retiring and self.phase not in {Phase.COLD, Phase.STOPPING}:
+        """Mark that it must go, unless it is gone or going; the first reason stays, save one that can be taken back."""
+        if self.phase in {Phase.COLD, Phase.STOPPING}:
+            return
+        if not self.retiring:
             self.retiring = reason
             self.retiring_since = now
+        elif self.retiring == REMOVED:
+            self.retiring = reason
+
+    def stay(self) -> None:
+        """Take back that it must go because it was no longer configured. One that drains goes back to work."""
+        if self.retiring == REMOVED:
+            self.retiring = ""

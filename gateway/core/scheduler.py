@@ -34,7 +34,7 @@ from gateway.core import refusals
 from gateway.core.effects import Effect, Grant, Refuse, Start, Stop, TicketId
 from gateway.core.errors import GatewayError
 from gateway.core.eviction import choose_victims
-from gateway.core.occupancy import NEVER, Limits, Phase, SlotState, SlotView, Ticket, Wish
+from gateway.core.occupancy import NEVER, REMOVED, Limits, Phase, SlotState, SlotView, Ticket, Wish
 from gateway.core.slot import SlotId, SlotSpec
 
 COOL_DOWNS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -46,6 +46,7 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._specs: dict[SlotId, SlotSpec] | None = None  # until a configuration is taken over, wishes say it all
         self._slots: dict[SlotId, SlotState] = {}
         self._tickets: dict[TicketId, SlotState] = {}
         self._effects: list[Effect] = []
@@ -56,7 +57,7 @@ class Scheduler:
 
     def request(self, ticket: TicketId, wish: Wish, now: float) -> list[Effect]:
         """Enter a new ticket. It is answered by exactly one `Grant` or `Refuse`, at once or later."""
-        slot = self._slots.setdefault(wish.spec.id, SlotState(wish.spec, wish.need))
+        slot = self._slots.setdefault(wish.spec.id, SlotState(self._ruled(wish.spec), wish.need))
         if not slot.loaded:
             slot.need = wish.need
         timeout = self._limits.queue_timeout
@@ -129,14 +130,18 @@ class Scheduler:
         return self._pump(now)
 
     def replace_specs(self, specs: Iterable[SlotSpec], now: float) -> list[Effect]:
-        """Take over new rules of life; slots that are no longer configured go when their last lease ends."""
-        known = {spec.id: spec for spec in specs}
+        """Take over new rules of life; slots that are no longer configured go when their last lease ends.
+
+        One that is configured again before it has gone stays. Who still asks for one that is not configured, because
+        it was resolved before, is served, and is its last user.
+        """
+        self._specs = {spec.id: spec for spec in specs}
         for slot_id, slot in self._slots.items():
-            if slot_id in known:
-                slot.spec = known[slot_id]
+            slot.spec = self._ruled(slot.spec)
+            if slot_id in self._specs:
+                slot.stay()
                 continue
-            slot.spec = replace(slot.spec, ttl=0.0, pinned=False)  # who waits for its next load is its last user
-            slot.retire("no longer configured", now)
+            slot.retire(REMOVED, now)
             if not slot.loaded:
                 slot.failures = 0
         return self._pump(now)
@@ -322,6 +327,14 @@ class Scheduler:
         )
 
     # -- steps --
+
+    def _ruled(self, spec: SlotSpec) -> SlotSpec:
+        """Return a launch with the rules of life that are in force for it."""
+        if self._specs is None:
+            return spec
+        if (configured := self._specs.get(spec.id)) is not None:
+            return configured
+        return replace(spec, ttl=0.0, pinned=False)
 
     def _start(self, slot: SlotState) -> None:
         slot.phase = Phase.STARTING

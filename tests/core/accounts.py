@@ -38,7 +38,7 @@ class Machine:
     """One slot, as an onlooker sees it.
 
     `phase` is cold, starting, up or stopping. `owed` are those it was loaded for, `promised` those who are to be served
-    before it goes.
+    before it goes. `removed` is one that goes for no other reason than that it is not configured.
     """
 
     spec: SlotSpec
@@ -51,6 +51,7 @@ class Machine:
     ready_at: float = 0.0
     last_used: float = 0.0
     retired_at: float | None = None
+    removed: bool = False
     owed: set[TicketId] = field(default_factory=set)
     promised: set[TicketId] = field(default_factory=set)
     yields_to: Client | None = None

@@ -162,6 +162,48 @@ def test_what_is_no_longer_configured_is_no_longer_shown_as_failed() -> None:
     assert story.scheduler.view() == {}
 
 
+def test_what_is_configured_again_before_its_last_lease_ends_goes_back_to_work() -> None:
+    story = Script(slot("a", pinned=True), limits=Limits())
+    story.ask("a")
+    story.started("a")
+    story.configure(slot("b"))
+    story.now = 1.0
+    assert story.ask("a") == []
+    assert story.phases() == {"a": "draining"}
+    assert story.configure(slot("a", pinned=True)) == []
+    assert story.release(1) == ["grant 2"]
+    assert story.release(2) == []
+    assert story.phases() == {"a": "ready"}
+
+
+def test_an_unload_is_not_taken_back_by_a_configuration() -> None:
+    story = Script(limits=Limits())
+    story.ask("a")
+    story.started("a")
+    story.configure(slot("b"))
+    story.unload("a")
+    story.configure(slot("a"))
+    assert story.release(1) == ["stop a"]
+    assert story.reasons["a"] == "asked to unload"
+
+
+def test_a_request_that_was_resolved_before_its_slot_was_removed_is_its_last_user() -> None:
+    story = Script(slot("a", pinned=True), limits=Limits())
+    story.configure(slot("b"))
+    assert story.ask("a") == ["start a"]
+    assert story.started("a") == ["grant 1"]
+    assert story.release(1) == ["stop a"]
+
+
+def test_a_request_that_was_resolved_before_a_change_of_rules_gets_the_new_ones() -> None:
+    story = Script(limits=Limits())
+    story.configure(slot("a", max_concurrent=2))
+    story.specs["a"] = slot("a", max_concurrent=1)
+    story.ask("a")
+    story.ask("a")
+    assert story.started("a") == ["grant 1", "grant 2"]
+
+
 def test_a_larger_budget_starts_who_waits() -> None:
     story = Script(limits=ONE)
     story.ask("a")

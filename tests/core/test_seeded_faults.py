@@ -138,7 +138,13 @@ FAULTS = (
         '        slot.phase = Phase.COLD\n        slot.retiring = ""\n        return',
         "        slot.phase = Phase.COLD\n        return",
     ),
-    Fault("what is not configured stays pinned", "slot.spec = replace(slot.spec, ttl=0.0, pinned=False)", "pass"),
+    Fault("what is not configured stays pinned", "return replace(spec, ttl=0.0, pinned=False)", "return spec"),
+    Fault("what is configured again goes all the same", "                slot.stay()\n", ""),
+    Fault(
+        "a configuration takes an unload back",
+        'if self.retiring == REMOVED:\n            self.retiring = ""',
+        'self.retiring = ""',
+    ),
     Fault(
         "a new budget waits for the next event",
         "        self._limits = limits\n        return self._pump(now)",

@@ -230,11 +230,18 @@ class World(Accounts):
             self._retire(machine)
             self.check(f"unload {machine.id}", self.scheduler.unload(machine.id, self.now))
 
-    def _retire(self, machine: Machine) -> None:
+    def _retire(self, machine: Machine, *, removed: bool = False) -> None:
+        machine.removed = removed and (machine.removed or machine.retired_at is None)
         if machine.phase in {"starting", "up"} and machine.retired_at is None:
             machine.retired_at = self.now
             if not machine.draining:
                 machine.promised = set(machine.waiting)
+
+    def _restore(self, machine: Machine) -> None:
+        if machine.removed and machine.phase in {"starting", "up"}:
+            machine.retired_at = None
+            machine.promised = set()
+        machine.removed = False
 
     def _do_budget(self, _pick: int, _value: int) -> None:
         self.limits = limits(self.random)
@@ -246,13 +253,14 @@ class World(Accounts):
         stay = [machine for machine in self.machines.values() if machine is not gone]
         for machine in stay:
             machine.spec = replace(machine.spec, pinned=self.random.random() < 0.12, max_concurrent=1 + value % 3)
+            self._restore(machine)
         specs = [machine.spec for machine in stay]
         if gone is not None:
             gone.spec = replace(gone.spec, ttl=0.0, pinned=False)
             if not gone.loaded:
                 gone.failures = 0
                 gone.cool_until = 0.0
-            self._retire(gone)
+            self._retire(gone, removed=True)
         self.check("replace", self.scheduler.replace_specs(specs, self.now))
 
     def _do_close(self, _pick: int, value: int) -> None:
