@@ -118,6 +118,19 @@ class SlotState:
         return self.phase is Phase.STOPPING or (self.loaded and bool(self.retiring))
 
     @property
+    def view(self) -> SlotView:
+        """What others may see of it."""
+        return SlotView(
+            spec=self.spec,
+            phase=self.phase,
+            need=self.need,
+            running=len(self.running),
+            waiting=len(self.waiting),
+            last_used=self.last_used,
+            failures=self.failures,
+        )
+
+    @property
     def idle_until(self) -> float:
         """When its `ttl` ends if nothing more is asked of it."""
         if self.running or self.spec.pinned or self.spec.ttl is None:

@@ -171,18 +171,7 @@ class Scheduler:
 
     def view(self) -> dict[SlotId, SlotView]:
         """Return every slot that is loaded, wanted, or cooling down."""
-        return {
-            slot_id: SlotView(
-                spec=slot.spec,
-                phase=slot.phase,
-                need=slot.need,
-                running=len(slot.running),
-                waiting=len(slot.waiting),
-                last_used=slot.last_used,
-                failures=slot.failures,
-            )
-            for slot_id, slot in self._slots.items()
-        }
+        return {slot_id: slot.view for slot_id, slot in self._slots.items()}
 
     def explain(self, ticket: TicketId) -> str:
         """Say in words what a waiting ticket waits for; empty if it does not wait."""
