@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from gateway.config.estimate import estimated_context
 from gateway.config.part import Part
 from gateway.config.sampler_args import launch_arguments
 from gateway.config.schema import Entry
@@ -95,7 +96,7 @@ def _launch_of(part: Part, models: Models) -> Launch | None:
     mmproj = keys.get("mmproj")
     return LlamaServer(
         model=str(path),
-        ctx_size=keys.get("ctx_size") or models.ctx_size,
+        ctx_size=keys.get("ctx_size") or estimated_context(path, models.ctx_size),
         parallel=keys.get("parallel") or models.parallel,
         gpu_layers=keys.get("gpu_layers"),
         cache_type_k=keys.get("cache_type_k") or "f16",

@@ -7,8 +7,8 @@ for an unknown base, a cycle and a name given twice. What a single entry says is
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from gateway.config.discovery import ModelFile
 from gateway.config.locate import Document
 from gateway.config.part import Part, PartReader
 from gateway.config.problem import Place, Problem, nearest, shown
@@ -29,14 +29,14 @@ class Named:
 class Entries:
     """All entries of one file; problems and warnings collect while they are read."""
 
-    def __init__(self, document: Document, prefix: str, parts: PartReader, discovered: Mapping[str, Path]) -> None:
+    def __init__(self, document: Document, prefix: str, parts: PartReader, discovered: Mapping[str, ModelFile]) -> None:
         """`discovered` are model files by name: models of their own, and bases like any other."""
         self.problems: list[Problem] = []
         self._document = document
         self._prefix = prefix
         self._parts = parts
         self._owners: dict[str, tuple[str, Place]] = {}
-        self._discovered = {self.key(name): (name, path) for name, path in discovered.items()}
+        self._discovered = {self.key(name): (name, file) for name, file in discovered.items()}
 
     def read(self, entries: Mapping[str, Entry], broken: Iterable[str]) -> list[Named]:
         """Return the entries with what they inherit, and after them the discovered models without an entry.
@@ -86,8 +86,8 @@ class Entries:
         part = self._parts.read(name, entry)
         if self.key(name) in self._discovered and entry.base_model is None:
             # A file or a command that the entry names itself goes before a file of its name.
-            _, path = self._discovered[self.key(name)]
-            return part if {"path", "cmd"} & part.keys.keys() else part.over(Part(keys={"path": path}))
+            _, file = self._discovered[self.key(name)]
+            return part if {"path", "cmd"} & part.keys.keys() else part.over(_part_of(file))
         return part
 
     def _claim(self, written: str, owner: str, path: tuple[str | int, ...]) -> None:
@@ -119,3 +119,7 @@ class Entries:
     def _wrong_base(self, name: str, message: str) -> None:
         place = self._document.place(("models", name, "base_model"))
         self.problems.append(Problem.at(place, f"models.{name}.base_model", message))
+
+
+def _part_of(file: ModelFile) -> Part:
+    return Part(keys={"path": file.path} if file.mmproj is None else {"path": file.path, "mmproj": file.mmproj})

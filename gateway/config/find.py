@@ -21,11 +21,15 @@ DOTENV: Final = ".env"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The configuration folder and the config.yaml in it; the file need not exist."""
+    """The configuration folder and the config.yaml in it; the file need not exist.
+
+    `decisive`: the files by whose existence the folder was chosen.
+    """
 
     folder: Path
     config: Path
     problems: tuple[Problem, ...] = ()
+    decisive: tuple[Path, ...] = ()
 
 
 def user_folder() -> Path:
@@ -37,11 +41,13 @@ def find(named: Path | None, cwd: Path, user: Path) -> Found:
     """Return where to read; `named` is the absolute path that `--config` gave."""
     if named is not None:
         return _named(named)
-    for wanted in ((CONFIG, CUSTOM_MODELS, HARMONY_MODELS), (DOTENV,)):
+    yaml = (CONFIG, CUSTOM_MODELS, HARMONY_MODELS)
+    decisive = tuple(folder / name for folder in (cwd, user) for name in (*yaml, DOTENV))
+    for wanted in (yaml, (DOTENV,)):
         for folder in (cwd, user):
             if any((folder / name).is_file() for name in wanted):
-                return Found(folder=folder, config=folder / CONFIG)
-    return Found(folder=cwd, config=cwd / CONFIG)
+                return Found(folder=folder, config=folder / CONFIG, decisive=decisive)
+    return Found(folder=cwd, config=cwd / CONFIG, decisive=decisive)
 
 
 def _named(path: Path) -> Found:

@@ -5,8 +5,8 @@ other (command line > environment > .env > file > default), then the models are 
 of all files in one `ConfigError`, and no effect but reading files. Blocks: call it in a thread.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from gateway.config import find
 from gateway.config.build import DEMO_NAME, Model, catalog_of, demo_of, models_of
 from gateway.config.command_line import CommandLine, command_line_layer
+from gateway.config.discovery import Discovery, ModelFile, nothing
 from gateway.config.entries import Entries
 from gateway.config.environment import dotenv_layer, environment_layer
 from gateway.config.faults import problems_of
 from gateway.config.layer import Layer, Source, file_layer, merged
 from gateway.config.locate import Document, dotted, read_yaml
+from gateway.config.mark import Mark, mark, marks
 from gateway.config.part import Part, PartReader
 from gateway.config.problem import ConfigError, Place, Problem, shown
 from gateway.config.sampler_args import read_flags
@@ -34,8 +36,8 @@ from gateway.core.errors import UnknownModel
 class Surroundings:
     """What the loader may know of the process and the machine. All paths are absolute.
 
-    `discovered`: model files found on this machine, by name; they are listed with the defaults, and an entry
-    that names no file takes the one of its name. `demo_model`: the file of the demo model, if there is one.
+    `discover` finds the model files below a folder: they are listed with the defaults, and an entry that names no
+    file takes the one of its name. `demo_model`: the file of the demo model, if there is one.
     """
 
     environ: Mapping[str, str]
@@ -43,18 +45,23 @@ class Surroundings:
     home: Path
     user_folder: Path
     demo_model: Path | None = None
-    discovered: Mapping[str, Path] = field(default_factory=dict)
+    discover: Callable[[Path], Discovery] = nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """One snapshot. `files` were read, `absent` were looked for: watch both."""
+    """One snapshot. `files` were read, `absent` were looked for.
+
+    `marks` are those of all files that decided about it, taken before they were read: when one is different now, what
+    is read now may be too.
+    """
 
     settings: Settings
     catalog: Catalog
     warnings: tuple[Problem, ...]
     files: tuple[Path, ...]
     absent: tuple[Path, ...]
+    marks: Mapping[Path, Mark]
 
 
 def load(options: CommandLine, around: Surroundings) -> Loaded:
@@ -69,13 +76,14 @@ def load(options: CommandLine, around: Surroundings) -> Loaded:
     harmony = reader.harmony_models(settings, folder)
     catalog = reader.catalog(settings, folder)
     if reader.problems:
-        raise ConfigError(reader.problems)
+        raise ConfigError(reader.problems, reader.marks)
     return Loaded(
         settings=replace(settings, harmony_models=harmony),
         catalog=catalog,
         warnings=tuple(reader.warnings),
         files=tuple(reader.files),
         absent=tuple(reader.absent),
+        marks=reader.marks,
     )
 
 
@@ -87,6 +95,7 @@ class _Reader:
         self.warnings: list[Problem] = []
         self.files: list[Path] = []
         self.absent: list[Path] = []
+        self.marks: dict[Path, Mark] = {}
         self._around = around
 
     def layers(self, options: CommandLine) -> tuple[list[Layer], Path]:
@@ -95,6 +104,7 @@ class _Reader:
         named = absolute(options.config, around.cwd, around.home) if options.config is not None else None
         found = find.find(named, around.cwd, around.user_folder)
         self.problems.extend(found.problems)
+        self.marks.update(marks(found.decisive))
         layers = [file_layer(self._document(found.config), found.folder)]
         dotenv = self._read(found.folder / find.DOTENV)
         if dotenv is not None:
@@ -128,13 +138,25 @@ class _Reader:
         path = named or folder / find.CUSTOM_MODELS
         document = self._document(path)
         parts = PartReader(document, lambda written: absolute(written, path.parent, self._around.home))
-        entries = Entries(document, settings.models.prefix, parts, self._around.discovered)
+        entries = Entries(document, settings.models.prefix, parts, self._discovered(settings))
         catalog = catalog_of(self._models(settings, document, entries), settings.models)
         self.problems.extend((*parts.problems, *entries.problems))
         self.warnings.extend(parts.warnings)
         if not self.problems:
             self._check_default_model(settings, catalog)
         return catalog
+
+    def _discovered(self, settings: Settings) -> Mapping[str, ModelFile]:
+        """Return the model files of this machine, by name."""
+        folder = settings.library.models_dir
+        source = settings.sources.get("library.models_dir")
+        if source is not None and mark(folder) is None:
+            message = f"there is no folder {folder}; no model files are found"
+            self.warnings.append(Problem.at(source.place, source.label, message))
+        found = self._around.discover(folder)
+        for path, oddity in found.oddities.items():
+            self.warnings.append(Problem.at(Place(file=self._shown(path)), "", oddity))
+        return found.models
 
     def _models(self, settings: Settings, document: Document, entries: Entries) -> Iterator[Model]:
         written, broken = self._entries(document)
@@ -215,6 +237,7 @@ class _Reader:
         self.problems.extend(problems_of(fault, form, lambda path: (document.place(path), dotted(path))))
 
     def _read(self, path: Path) -> bytes | None:
+        self.marks[path] = mark(path)
         data = find.read(path)
         (self.absent if data is None else self.files).append(path)
         if isinstance(data, str):

@@ -6,9 +6,12 @@ the form that editors and terminals turn into links:
 `custom_models.yaml:14:5: models.coder.ctx_size: expected a whole number of tokens, got 'big'`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
+
+from gateway.config.mark import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +51,14 @@ class UnfitError(ValueError):
 
 
 class ConfigError(Exception):
-    """What was written cannot be used. Carries every problem of all files, in the order of the text."""
+    """What was written cannot be used. Carries every problem of all files, in the order of the text.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `marks` are those of the files that were looked at: when one changes it is worth another try.
+    """
+
+    def __init__(self, problems: Iterable[Problem], marks: Mapping[Path, Mark] | None = None) -> None:
         """Keep the problems sorted by file and place, each once."""
+        self.marks = dict(marks or {})
         unique = dict.fromkeys(problems)
         self.problems = tuple(sorted(unique, key=lambda it: (it.file, it.line, it.column, it.key)))
         super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -156,8 +156,8 @@ class PressureSection(_Section):
 class LibrarySection(_Section):
     """Where model files are found."""
 
-    models_dir: Text | None = None
-    """Folder with one folder per publisher, each with one folder per model."""
+    models_dir: Text = "~/.cache/lm-studio/models"
+    """Folder of model files: one folder per publisher, each with one folder per model."""
     sync_interval: Patience = 3600.0
     """Time between two looks for new models."""
     hf_home: Text | None = None

@@ -22,8 +22,6 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 # Settings of which no part of the gateway makes use. HF_HOME is not among them: it is mostly set for others.
 WITHOUT_EFFECT: Final = (
     "pressure.",
-    "library.models_dir",
-    "library.sync_interval",
     "ollama.",
 )
 
@@ -124,7 +122,7 @@ class Pressure:
 class Library:
     """Where model files are found, and how often to look, in seconds."""
 
-    models_dir: Path | None
+    models_dir: Path
     sync_interval: float
     hf_home: Path | None
 
@@ -161,6 +159,7 @@ def settings_of(form: ConfigFile, sources: Mapping[str, Source], home: Path) -> 
     def path(key: str, written: str | None) -> Path | None:
         return None if written is None else absolute(written, sources[key].folder, home)
 
+    models_dir = sources.get("library.models_dir")
     program = form.llama_server.program
     if "/" in program or "\\" in program:
         program = str(absolute(program, sources["llama_server.program"].folder, home))
@@ -178,7 +177,7 @@ def settings_of(form: ConfigFile, sources: Mapping[str, Source], home: Path) -> 
         ),
         pressure=Pressure(**dict(form.pressure)),
         library=Library(
-            models_dir=path("library.models_dir", form.library.models_dir),
+            models_dir=absolute(form.library.models_dir, models_dir.folder if models_dir else home, home),
             sync_interval=form.library.sync_interval,
             hf_home=path("library.hf_home", form.library.hf_home),
         ),

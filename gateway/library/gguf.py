@@ -24,9 +24,9 @@ from gateway.core.model_header import (
 )
 from gateway.library.gguf_format import GgufError, GgufFile, read_file
 
-__all__ = ["GgufError", "read_header"]
+__all__ = ["PART_NAME", "GgufError", "parts_of", "read_header"]
 
-_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _BLOCK_LIMIT = 4096  # llama.cpp stops at 512
 _NUMBER_LIMIT = 1 << 40  # no dimension, count or length comes near; products of three still fit 128 bits
 _POOLING: Mapping[int, Pooling] = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -39,16 +39,16 @@ def read_header(path: str | os.PathLike[str]) -> ModelHeader:
     GGUF file, breaks off within the header, claims what cannot be, or lacks a part; `OSError` if it cannot be
     opened. A file that breaks off within the tensor data is no error: see `ModelHeader.missing_bytes`.
     """
-    files = [read_file(part) for part in _parts(Path(path))]
+    files = [read_file(part) for part in parts_of(Path(path))]
     _check_count(files)
     facts = _Facts.of(files[0])
     tensors = {name: size for file in files for name, size in file.tensors.items()}
     return _model_header(facts, tensors, files)
 
 
-def _parts(path: Path) -> list[Path]:
-    """Return all files of the model, the first of which has the metadata."""
-    name = _PART.fullmatch(path.name)
+def parts_of(path: Path) -> list[Path]:
+    """Return all files of the model, the first of which has the metadata. Raises `GgufError` if one is missing."""
+    name = PART_NAME.fullmatch(path.name)
     if name is None:
         return [path]
     count = int(name["count"])

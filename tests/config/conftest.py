@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.command_line import CommandLine
+from gateway.config.discovery import Discovery, ModelFile
 from gateway.config.load import Loaded, Surroundings, load
 from gateway.config.problem import ConfigError
 
@@ -18,7 +19,8 @@ class Place:
     cwd: Path
     home: Path
     user: Path
-    discovered: dict[str, Path] = field(default_factory=dict)
+    discovered: dict[str, ModelFile] = field(default_factory=dict)
+    oddities: dict[Path, str] = field(default_factory=dict)
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the working directory."""
@@ -47,7 +49,7 @@ class Place:
             home=self.home,
             user_folder=self.user,
             demo_model=demo_model,
-            discovered=self.discovered,
+            discover=lambda _folder: Discovery(models=self.discovered, oddities=self.oddities),
         )
         return load(options or CommandLine(), around)
 

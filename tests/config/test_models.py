@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.discovery import ModelFile
 from gateway.core.alias import Alias
 from gateway.core.catalog import Catalog
 from gateway.core.slot import Command, LlamaServer, SlotSpec
@@ -323,7 +324,10 @@ def test_a_model_of_ones_own_called_demo_takes_its_place(place: Place) -> None:
 
 
 def test_discovered_models_are_listed_and_give_entries_their_file(place: Place) -> None:
-    place.discovered = {"gemma3-12.2b-q8_0": Path("/m/g.gguf"), "other": Path("/m/o.gguf")}
+    place.discovered = {
+        "gemma3-12.2b-q8_0": ModelFile(path=Path("/m/g.gguf"), mmproj=Path("/m/p.gguf")),
+        "other": ModelFile(path=Path("/m/o.gguf")),
+    }
     place.models(
         "models:\n  gemma3:12.2b-q8_0:\n  hot: {base_model: gemma3:12.2b-q8_0}\n  cold: {base_model: ms/other}\n"
     )
@@ -334,6 +338,44 @@ def test_discovered_models_are_listed_and_give_entries_their_file(place: Place) 
         "ms/cold": "/m/o.gguf",
         "ms/other": "/m/o.gguf",
     }
+
+    assert {name: llama_of(catalog, name).mmproj for name in ("hot", "cold")} == {"hot": "/m/p.gguf", "cold": None}
+
+
+def test_an_entry_with_a_file_of_its_own_takes_nothing_of_the_one_that_was_found(place: Place) -> None:
+    place.discovered = {"one": ModelFile(path=Path("/m/g.gguf"), mmproj=Path("/m/p.gguf"))}
+    place.models("models:\n  one: {path: a.gguf}\n")
+    launch = llama_of(place.load().catalog, "one")
+    assert (launch.model, launch.mmproj) == (str(place.cwd / "a.gguf"), None)
+
+
+def test_what_is_odd_about_the_model_files_is_a_warning(place: Place) -> None:
+    place.oddities = {place.cwd / "m" / "broken.gguf": "leads nowhere"}
+    assert [str(warning) for warning in place.load().warnings] == ["m/broken.gguf: leads nowhere"]
+
+
+def test_a_folder_of_model_files_that_is_named_and_not_there_is_a_warning(place: Place) -> None:
+    assert [str(warning) for warning in place.load(environ={"MODELS_DIR": "nowhere"}).warnings] == [
+        f"environment: MODELS_DIR: there is no folder {place.cwd}/nowhere; no model files are found"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((30,), 8192), ((31,), 4096), ((50,), 4096), ((51,), 2048), ((20, 20), 4096), ((20, 20, 20), 2048)],
+)
+def test_very_large_models_have_less_context_where_nobody_says_how_much(
+    place: Place, sizes: tuple[int, ...], expected: int
+) -> None:
+    """The files hold no blocks: only their length is large."""
+    for number, gib in enumerate(sizes, start=1):
+        name = f"x-{number:05}-of-{len(sizes):05}.gguf" if len(sizes) > 1 else "x.gguf"
+        with (place.cwd / name).open("wb") as file:
+            file.truncate(gib << 30)
+    first = f"x-00001-of-{len(sizes):05}.gguf" if len(sizes) > 1 else "x.gguf"
+    place.models(f"models:\n  one: {{path: {first}}}\n  two: {{path: {first}, ctx_size: 30000}}\n")
+    catalog = place.load().catalog
+    assert [llama_of(catalog, name).ctx_size for name in ("one", "two")] == [expected, 30000]
 
 
 def test_an_alias_is_an_alias_of_the_slot_it_names(place: Place) -> None:

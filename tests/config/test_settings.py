@@ -10,6 +10,8 @@ from gateway.config.composite import ApiKey
 from gateway.config.environment import VARIABLES, Variable
 from gateway.config.explain import Explained, explain
 from gateway.config.find import find, user_folder
+from gateway.config.mark import mark
+from gateway.config.problem import ConfigError
 from gateway.config.quantity import Share
 from gateway.config.settings import Memory, loopback
 from tests.config.conftest import Place
@@ -246,6 +248,35 @@ def test_paths_start_where_they_were_written(place: Place) -> None:
     assert settings.llama_server.program == str(folder / "bin/llama-server")
     assert settings.library.models_dir == folder / "models"
     assert settings.library.hf_home == place.cwd / "hf"
+
+
+def test_model_files_are_looked_for_in_lm_studios_folder_if_no_other_is_named(place: Place) -> None:
+    assert place.load().settings.library.models_dir == place.home / ".cache/lm-studio/models"
+
+
+def test_a_snapshot_knows_the_marks_of_all_files_that_decided_about_it(place: Place) -> None:
+    place.write(".env", "PORT=1\n")
+    before = place.load().marks
+    assert {path.name for path, mark in before.items() if mark is not None} == {".env"}
+    assert before == place.load().marks
+    for change in (
+        lambda: place.write(".env", "PORT=2\n"),
+        lambda: (place.cwd / ".env").chmod(0o600),
+        lambda: place.write("custom_models.yaml", ""),
+        (place.cwd / ".env").unlink,
+    ):
+        change()
+        after = place.load().marks
+        assert before != after
+        before = after
+
+
+def test_what_is_wrong_is_worth_another_try_when_a_file_changes_that_was_looked_at(place: Place) -> None:
+    place.write("config.yaml", "files: {custom_models: mine.yaml}\n")
+    with pytest.raises(ConfigError) as caught:
+        place.load()
+    assert caught.value.marks[place.cwd / "mine.yaml"] is None
+    assert caught.value.marks[place.cwd / "config.yaml"] == mark(place.cwd / "config.yaml")
 
 
 def test_a_harmony_file_names_models(place: Place) -> None:
