@@ -17,7 +17,7 @@ from gateway.api.routes import MODEL_ROUTES
 from gateway.core.access import Role
 from gateway.core.errors import UpgradeRequired
 from gateway.engine.pool import Pool
-from gateway.engine.registry import Registry
+from gateway.engine.registry import Current, Registry
 from gateway.engine.tasks import Tasks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,7 +57,7 @@ ENTRIES = (
 )
 
 
-def build_app(options: ApiOptions, *, pool: Pool, registry: Registry, tasks: Tasks) -> web.Application:
+def build_app(options: Current[ApiOptions], *, pool: Pool, registry: Registry, tasks: Tasks) -> web.Application:
     """Return the application. Middlewares from the outside in: journal, faults, guard."""
     roles: dict[str, Role] = {}
     app = web.Application(middlewares=[journal, faults, guard(roles)])

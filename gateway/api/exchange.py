@@ -40,7 +40,7 @@ class Exchange:
         self._route = route
         self._body = body
         self._facts = request[FACTS]
-        self._options = request.app[OPTIONS]
+        self._options = request.app[OPTIONS].current
         self._pool = request.app[POOL]
         self._target: Route = request.app[REGISTRY].current.resolve(body.text("model"))
         self._streaming = body.flag("stream") and bool(route.final)
@@ -172,7 +172,7 @@ class Exchange:
 
 async def model_request(request: web.Request, route: ModelRoute) -> web.StreamResponse:
     """Handle one request on a model route."""
-    body = Body.parse(await read_body(request, request.app[OPTIONS].body_limit))
+    body = Body.parse(await read_body(request, request.app[OPTIONS].current.body_limit))
     for field in route.lists:
         body.expect_list(field)
     return await Exchange(request, route, body).run()

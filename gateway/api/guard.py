@@ -38,7 +38,7 @@ def guard(roles: Mapping[str, Role]) -> Middleware:
 
 
 def _principal(request: web.Request) -> Principal:
-    options = request.app[OPTIONS]
+    options = request.app[OPTIONS].current
     if not options.keys:
         _check_host(request, options.allowed_hosts)
         return LOCAL

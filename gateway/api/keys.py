@@ -6,7 +6,7 @@ from aiohttp import web
 
 from gateway.core.access import ApiKey, Principal
 from gateway.engine.pool import Pool
-from gateway.engine.registry import Registry
+from gateway.engine.registry import Current, Registry
 from gateway.engine.tasks import Tasks
 
 
@@ -38,7 +38,7 @@ class Facts:
     outcome: str = ""
 
 
-OPTIONS = web.AppKey("options", ApiOptions)
+OPTIONS = web.AppKey("options", Current[ApiOptions])
 POOL = web.AppKey("pool", Pool)
 TASKS = web.AppKey("tasks", Tasks)
 REGISTRY = web.AppKey("registry", Registry)

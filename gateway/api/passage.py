@@ -51,7 +51,7 @@ def _split(catalog: Catalog, raw: str) -> tuple[Route, str]:
 async def _passed(request: web.Request, route: Route, target: str) -> web.StreamResponse:
     facts, pool = request[FACTS], request.app[POOL]
     facts.alias, facts.slot = route.alias.name, route.slot.id
-    body = await read_body(request, request.app[OPTIONS].body_limit)
+    body = await read_body(request, request.app[OPTIONS].current.body_limit)
     headers = tuple(
         (name.lower().encode(), request.headers[name].encode("utf-8", "surrogateescape"))
         for name in PASSED_UP

@@ -1,6 +1,6 @@
 """The explicit list of kinds: from a slot's launch to the backend that carries it out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from gateway.backends.command import CommandKind
@@ -12,10 +12,13 @@ from gateway.system.upstream import Timeouts
 
 
 class Backends:
-    """Makes backends. Holds what all of them need: the launcher, the llama-server found here, the environment."""
+    """Makes backends. Holds what all of them need: the launcher, the llama-server found here, the environment.
+
+    `timeouts` is asked for each backend that is made: they may change while the gateway runs.
+    """
 
     def __init__(
-        self, launcher: Launcher, program: Program, environment: Mapping[str, str], timeouts: Timeouts
+        self, launcher: Launcher, program: Program, environment: Mapping[str, str], timeouts: Callable[[], Timeouts]
     ) -> None:
         self._launcher = launcher
         self._program = program
@@ -27,8 +30,8 @@ class Backends:
         match spec.launch:
             case LlamaServer() as launch:
                 kind = LlamaServerKind(launch, self._program, self._environment)
-                return Spawned(spec, kind, self._launcher, self._timeouts)
+                return Spawned(spec, kind, self._launcher, self._timeouts())
             case Command() as launch:
-                return Spawned(spec, CommandKind(launch, self._environment), self._launcher, self._timeouts)
+                return Spawned(spec, CommandKind(launch, self._environment), self._launcher, self._timeouts())
             case _:
                 assert_never(spec.launch)

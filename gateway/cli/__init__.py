@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -14,6 +15,7 @@ from gateway.config.explain import explain
 from gateway.config.load import Loaded, Surroundings, load
 from gateway.config.problem import ConfigError
 from gateway.demo import model_path
+from gateway.library.scan import scan
 
 BROKEN_CONFIGURATION = 2
 
@@ -21,29 +23,30 @@ BROKEN_CONFIGURATION = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 the configuration or the command line is wrong."""
     options = _parser().parse_args(arguments)
+    read = partial(load, _command_line(options), _surroundings())
     try:
-        loaded = load(_command_line(options), _surroundings())
+        loaded = read()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BROKEN_CONFIGURATION
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    result: int = options.command(loaded)
+    result: int = options.command(loaded, read)
     return result
 
 
-def _serve(loaded: Loaded) -> int:
+def _serve(loaded: Loaded, read: Callable[[], Loaded]) -> int:
     from gateway import main as root  # noqa: PLC0415 - the other commands need none of it
     from gateway.system.logs import start_logging  # noqa: PLC0415
 
     listener = start_logging(loaded.settings.log.level)
     try:
-        return root.run(root.serve(loaded, os.environ))
+        return root.run(root.serve(loaded, os.environ, read))
     finally:
         listener.stop()
 
 
-def _check(loaded: Loaded) -> int:
+def _check(loaded: Loaded, _read: Callable[[], Loaded]) -> int:
     catalog = loaded.catalog
     print(f"The configuration is fine: {len(catalog.aliases)} names for {len(catalog.slots)} models.")
     for file in loaded.files:
@@ -51,7 +54,7 @@ def _check(loaded: Loaded) -> int:
     return 0
 
 
-def _config(loaded: Loaded) -> int:
+def _config(loaded: Loaded, _read: Callable[[], Loaded]) -> int:
     rows = [("SETTING", "VALUE", "DEFAULT", "FROM"), *explain(loaded.settings)]
     widths = [max(len(str(row[column])) for row in rows) for column in range(3)]
     for row in rows:
@@ -59,7 +62,7 @@ def _config(loaded: Loaded) -> int:
     return 0
 
 
-def _names(loaded: Loaded) -> int:
+def _names(loaded: Loaded, _read: Callable[[], Loaded]) -> int:
     for alias in loaded.catalog.aliases.values():
         print(f"{alias.name}  ->  {alias.slot}")
     return 0
@@ -106,4 +109,5 @@ def _surroundings() -> Surroundings:
         home=Path.home(),
         user_folder=Path(platformdirs.user_config_dir("model-gateway")),
         demo_model=model_path(),
+        discover=scan,
     )

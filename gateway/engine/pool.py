@@ -149,9 +149,19 @@ class Pool:
         for running in leaving:
             await running.gone.wait()
 
-    def replace_specs(self, specs: list[SlotSpec]) -> None:
-        """Take over a new configuration."""
+    async def gone(self, slots: Iterable[SlotId]) -> None:
+        """Return when what now runs of these slots has ended. Ends nothing itself."""
+        for running in [self._running[slot] for slot in slots if slot in self._running]:
+            await running.gone.wait()
+
+    def replace_specs(self, specs: Iterable[SlotSpec]) -> None:
+        """Take over a new configuration: what is no longer in it goes when its last lease ends."""
         self._carry_out(self._scheduler.replace_specs(specs, self.loop.time()))
+
+    def replace_limits(self, limits: Limits, *, stop_grace: float) -> None:
+        """Take over new bounds. Nothing that runs is stopped for them until somebody needs room."""
+        self._stop_grace = stop_grace
+        self._carry_out(self._scheduler.budget(limits, self.loop.time()))
 
     def view(self) -> dict[SlotId, SlotView]:
         """Return what the scheduler knows of each slot."""

@@ -45,7 +45,12 @@ def start_logging(level: str) -> QueueListener:
     writer.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [_Dropping(lines)]
-    root.setLevel(level.upper())
+    set_level(level)
     listener = _Listener(lines, writer)
     listener.start()
     return listener
+
+
+def set_level(level: str) -> None:
+    """Write log lines of `level` and above from now on."""
+    logging.getLogger().setLevel(level.upper())
