@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_CONFIGURATION
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    result: int = options.command(loaded, read)
+    try:
+        result: int = options.command(loaded, read)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `gateway config | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return result
 
 
@@ -48,10 +53,15 @@ def _serve(loaded: Loaded, read: Callable[[], Loaded]) -> int:
 
 def _check(loaded: Loaded, _read: Callable[[], Loaded]) -> int:
     catalog = loaded.catalog
-    print(f"The configuration is fine: {len(catalog.aliases)} names for {len(catalog.slots)} models.")
+    names, models = _counted(len(catalog.aliases), "name"), _counted(len(catalog.slots), "model")
+    print(f"The configuration is fine: {names} for {models}.")
     for file in loaded.files:
         print(f"  read {file}")
     return 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _config(loaded: Loaded, _read: Callable[[], Loaded]) -> int:
