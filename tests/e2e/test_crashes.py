@@ -61,4 +61,5 @@ def test_an_answer_that_is_not_streamed_becomes_a_502(gateway: GatewayProcess) -
     with failure.value:
         assert HTTPStatus.BAD_GATEWAY == failure.value.code
         assert b'"backend_unreachable"' in failure.value.read()
+    gateway.log.until("big-.* was ended by signal 9")
     assert gateway.chat("big")["choices"]
