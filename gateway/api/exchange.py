@@ -17,7 +17,7 @@ from gateway.api.outlet import EVENT_STREAM, Outlet
 from gateway.api.routes import ModelRoute
 from gateway.core.backend import Answer, Backend, BackendRequest
 from gateway.core.catalog import Route
-from gateway.core.errors import BackendBroken, BackendRefused, GatewayError
+from gateway.core.errors import BackendBroken, BackendRefused, BackendUnreachable, GatewayError
 from gateway.engine.pool import Lease
 from gateway.wire import progress
 from gateway.wire.body import Body
@@ -30,6 +30,7 @@ JSON = "application/json"
 PASSED_HEADERS = frozenset({b"content-type", b"cache-control", b"retry-after"})
 ERROR_BODY_LIMIT = 1 << 20
 WHOLE_BODY_LIMIT = 256 << 20
+DYING_FOR = 0.05  # seconds that a killed server of many gigabytes may still seem to take requests
 
 
 class Exchange:
@@ -69,12 +70,25 @@ class Exchange:
             await self._outlet.hush()
 
     async def _served(self) -> web.StreamResponse:
-        """Lease and serve; once more if the server turns out to have died in between, before it was told anything."""
+        """Lease and serve; once more if the server turns out to have been dying when it was asked.
+
+        The kernel takes connections for a process that it is already tearing down, and resets them: whoever comes in
+        these milliseconds did nothing wrong. A server that dies later may have died of this request.
+        """
         try:
             return await self._leased()
-        except BackendRefused:
-            await self._pool.notice(self._target.slot.id)
+        except BackendUnreachable as error:
+            failed = self._pool.loop.time()
+            died = await self._pool.notice(self._target.slot.id)
+            dying = died and failed - (self._facts.granted or 0.0) < DYING_FOR
+            if not isinstance(error, BackendRefused) and not dying:
+                raise
             return await self._leased()
+        except BackendBroken:
+            # A connection breaks a moment before the death of its process is seen. Whoever is told of the one may ask
+            # again at once, and must not be sent to the dead.
+            await self._pool.notice(self._target.slot.id)
+            raise
 
     async def _leased(self) -> web.StreamResponse:
         self._lease = await self._pool.lease(self._target.slot, occupies=self._route.occupies)

@@ -58,7 +58,10 @@ def _presented_key(request: web.Request) -> str:
 
 
 def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
-    name = _host_name(request.headers.get(hdrs.HOST, ""))
+    header = request.headers.get(hdrs.HOST)
+    if header is None:  # HTTP/1.0; every browser sends one
+        return
+    name = _host_name(header)
     if name in allowed or _is_loopback(name):
         return
     raise Forbidden(

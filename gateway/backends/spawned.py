@@ -23,7 +23,8 @@ PROBE_TIMEOUTS = Timeouts(connect=1.0, first_byte=5.0, between_bytes=5.0)
 PROBE_BODY = 1 << 20
 IDLE_CONNECTIONS = 32
 # A small model is ready after 30 ms, a large one after a minute: look often at first, then every 15 ms, which costs
-# a loading server about half a percent of one core.
+# a loading server about half a percent of one core, and soon after each line of its log, the last of which before it
+# is ready says so.
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBE_GROWTH = 0.002, 0.015, 1.25
 
 
@@ -73,6 +74,7 @@ class Spawned:
         self._launcher = launcher
         self._timeouts = timeouts
         self._up: _Up | None = None
+        self._line = asyncio.Event()
         self._log = logging.getLogger(f"{__name__}.{spec.id}")
 
     @property
@@ -95,7 +97,7 @@ class Spawned:
         for last in (False,) * (PORT_TRIES - 1) + (True,):
             port = free_port()
             try:
-                process = await self._launcher.launch(self._kind.launch(port), self._log.debug)
+                process = await self._launcher.launch(self._kind.launch(port), self._heard)
             except OSError as error:
                 raise StartFailed(f"The server of {self._spec.id} cannot be run: {error}") from error
             up = _Up(process, self._connect(port), port)
@@ -159,19 +161,34 @@ class Spawned:
         exited = asyncio.ensure_future(up.process.wait_with_log())
         try:
             while True:
-                await asyncio.wait({exited}, timeout=gap)
+                await self._something_new(exited, gap)
                 if exited.done():
                     if stranger:
                         return True
                     end = exited.result()
                     raise StartFailed(f"The server of {self._spec.id} {end} while it started. {_last_lines(end.log)}")
+                self._line.clear()
                 judgement = await self._probe(probes)
                 if judgement is Judgement.READY and up.process.alive:
                     return False
                 stranger = judgement is Judgement.STRANGER
                 gap = min(gap * PROBE_GROWTH, LONGEST_PROBE_GAP)
+                await asyncio.sleep(FIRST_PROBE)  # however much it has to say
         finally:
             exited.cancel()
+
+    async def _something_new(self, exited: "asyncio.Task[Exit]", patience: float) -> None:
+        """Return when it has exited or written to its log, or after `patience` seconds."""
+        line = asyncio.ensure_future(self._line.wait())
+        try:
+            await asyncio.wait((exited, line), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            line.cancel()
+
+    def _heard(self, line: str) -> None:
+        """Take a line of its log: a server that says something may have become ready."""
+        self._log.debug("%s", line)
+        self._line.set()
 
     async def _probe(self, probes: Upstream) -> Judgement:
         with suppress(GatewayError):

@@ -7,7 +7,6 @@ a `Lease`: entered, it waits for the scheduler's grant; left, by whatever door, 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -212,15 +211,18 @@ class Pool:
         del self._leases[lease.ticket]
         self._carry_out(self._scheduler.released(lease.ticket, self.loop.time()))
 
-    async def notice(self, slot: SlotId, patience: float = 0.2) -> None:
-        """Return when the exit of a slot's server has been noticed, or after `patience` seconds if it lives.
+    async def notice(self, slot: SlotId, patience: float = 0.2) -> bool:
+        """Return whether a slot's server is gone; one that lives is given `patience` seconds to die.
 
         For whoever saw a connection break: the socket may tell of a death before the process does.
         """
         running = self._running.get(slot)
         if running is not None:
-            with suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(running.gone.wait(), patience)
+            except TimeoutError:
+                return False
+        return True
 
     @property
     def held(self) -> int:

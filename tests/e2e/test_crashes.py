@@ -1,5 +1,6 @@
 """A model's server is killed: whoever was being answered is told, whoever comes next is answered."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -39,14 +40,12 @@ def test_a_client_in_mid_stream_gets_an_error_and_the_next_one_an_answer(gateway
         with pytest.raises(openai.APIError, match="server"):
             for _ in stream:
                 pass
-    gateway.log.until("big-.* was ended by signal 9")
     assert gateway.chat("big")["choices"]
 
 
 def test_a_crash_while_idle_costs_the_next_client_nothing_but_time(gateway: GatewayProcess) -> None:
     gateway.chat("big")
     kill(gateway)
-    gateway.log.until("big-.* was ended by signal 9")
     assert gateway.chat("big")["choices"]
 
 
@@ -55,11 +54,13 @@ def test_an_answer_that_is_not_streamed_becomes_a_502(gateway: GatewayProcess) -
         answer = pool.submit(gateway.chat, "big", max_tokens=4000, ignore_eos=True)
         while not gateway.get("/slots?model=big")[0]["is_processing"]:  # waits for the model to be loaded
             continue
+        well_begun = time.monotonic() + 0.2  # one that dies in the very beginning is asked again
+        while time.monotonic() < well_begun:
+            assert gateway.get("/slots?model=big")[0]["is_processing"]
         kill(gateway)
         with pytest.raises(HTTPError) as failure:
             answer.result()
     with failure.value:
         assert HTTPStatus.BAD_GATEWAY == failure.value.code
         assert b'"backend_unreachable"' in failure.value.read()
-    gateway.log.until("big-.* was ended by signal 9")
     assert gateway.chat("big")["choices"]
