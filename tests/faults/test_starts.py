@@ -98,8 +98,10 @@ async def test_what_a_server_has_started_itself_ends_with_it(admit: Admit) -> No
 async def test_what_a_server_has_started_itself_ends_when_it_dies(admit: Admit) -> None:
     async with admit("--fork-grandchild", "--die-before-answer") as ward:
         assert 502 == (await ward.ask()).status
-        (forked,) = ward.ill.journal.events("grandchild")
-        await asyncio.to_thread(ended, forked["child"])
+        forked = ward.ill.journal.events("grandchild")
+        assert len(forked) == 2  # one that dies at once is asked again, once
+        for event in forked:
+            await asyncio.to_thread(ended, event["child"])
         await ward.recovers()
 
 
