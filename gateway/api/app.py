@@ -41,17 +41,20 @@ async def no_websocket(request: web.Request) -> web.StreamResponse:
 
 
 ENTRIES = (
-    Entry("GET", "/", operation.index, Role.OPEN),
-    Entry("HEAD", "/", operation.index, Role.OPEN),
-    Entry("GET", "/health", operation.health, Role.OPEN),
-    Entry("GET", "/ready", operation.ready, Role.OPEN),
+    *(
+        Entry(method, path, handler, Role.OPEN)
+        for path, handler in (("/", operation.index), ("/health", operation.health), ("/ready", operation.ready))
+        for method in ("GET", "HEAD")
+    ),
     *(Entry("GET", prefix + "/models", models.list_models) for prefix in ("/v1", "")),
     *(Entry("GET", prefix + "/models/{id:.+}", models.show_model) for prefix in ("/v1", "")),
     *(Entry("GET", prefix + "/responses", no_websocket) for prefix in ("/v1", "")),
     *(Entry("POST", path, partial(model_request, route=route)) for path, route in MODEL_ROUTES),
     Entry("GET", "/props", passage.look),
     Entry("GET", "/slots", passage.look),
-    Entry("*", "/upstream/{rest:.+}", passage.upstream),
+    # What a model's own server offers beyond answers may change it for everybody, or write files.
+    *(Entry(method, "/upstream/{rest:.+}", passage.upstream) for method in ("GET", "HEAD")),
+    Entry("*", "/upstream/{rest:.+}", passage.upstream, Role.ADMIN),
     Entry("GET", "/running", operation.running),
     Entry("POST", "/unload", operation.unload, Role.ADMIN),
 )
@@ -59,12 +62,12 @@ ENTRIES = (
 
 def build_app(options: Current[ApiOptions], *, pool: Pool, registry: Registry, tasks: Tasks) -> web.Application:
     """Return the application. Middlewares from the outside in: journal, faults, guard."""
-    roles: dict[str, Role] = {}
+    roles: dict[tuple[str, str], Role] = {}
     app = web.Application(middlewares=[journal, faults, guard(roles)])
     app[OPTIONS], app[POOL], app[REGISTRY], app[TASKS] = options, pool, registry, tasks
     app.on_response_prepare.append(add_request_id)
     for entry in ENTRIES:
         route = app.router.add_route(entry.method, entry.path, entry.handler, expect_handler=continue_later)
         if route.resource is not None:
-            roles[route.resource.canonical] = entry.role
+            roles[entry.method, route.resource.canonical] = entry.role
     return app

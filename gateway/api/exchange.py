@@ -21,10 +21,10 @@ from gateway.core.errors import BackendBroken, BackendRefused, BackendUnreachabl
 from gateway.engine.pool import Lease
 from gateway.wire import progress
 from gateway.wire.body import Body
-from gateway.wire.dialect import RESPONSES, response_id
+from gateway.wire.dialect import ANTHROPIC, RESPONSES, message_start, response_id
 from gateway.wire.embeddings import as_base64
 from gateway.wire.responses import CompleteEvents
-from gateway.wire.transducer import Rename, Transducer, Watch, close, feed
+from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, feed
 
 JSON = "application/json"
 PASSED_HEADERS = frozenset({b"content-type", b"cache-control", b"retry-after"})
@@ -155,6 +155,9 @@ class Exchange:
         machines = renaming(backend, self._target.asked)
         if self._streaming and self._route.dialect is RESPONSES:
             machines.append(CompleteEvents(response_id(self._facts.request_id), lambda: self._outlet.beats))
+        if self._streaming and self._route.dialect is ANTHROPIC:
+            # llama-server (build 11669) leaves it out where the first token is a part of a character.
+            machines.append(Opening(b"message_start", message_start(self._target.asked, self._facts.request_id)))
         return machines
 
     # -- failures --

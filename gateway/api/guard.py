@@ -19,13 +19,14 @@ from gateway.core.access import LOCAL, Principal, Role, identify
 from gateway.core.errors import Forbidden, Unauthorized
 
 
-def guard(roles: Mapping[str, Role]) -> Middleware:
-    """Return the middleware. `roles` names the least role of a route's canonical path; without an entry: user."""
+def guard(roles: Mapping[tuple[str, str], Role]) -> Middleware:
+    """Return the middleware. `roles` has the least role by method (or `*`) and canonical path; without one: user."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        least = Role.USER if resource is None else roles.get(resource.canonical, Role.USER)
+        route = request.match_info.route
+        path = "" if route.resource is None else route.resource.canonical
+        least = roles.get((route.method, path), Role.USER)
         _check_origin(request)
         if least is not Role.OPEN:
             principal = _principal(request)

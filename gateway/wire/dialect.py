@@ -180,4 +180,21 @@ def _anthropic(kind: str, message: str) -> dict[str, Any]:
 
 OPENAI = OpenAI()
 RESPONSES = Responses()
+
+
+def message_start(model: str, request_id: str) -> bytes:
+    """Return the event that begins every stream of `/v1/messages`."""
+    message: dict[str, Any] = {
+        "id": f"msg_{request_id}",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "model": model,
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+    return event({"type": "message_start", "message": message}, "message_start")
+
+
 ANTHROPIC = Anthropic()

@@ -48,9 +48,13 @@ class CompleteEvents:
         return held
 
     def _complete(self, raw: bytes) -> bytes:
+        if raw.startswith(b":"):
+            return raw
         lines = raw.split(b"\n")
         if self._sequence < 0:
             self._sequence = self._first()
+            if self._sequence == 0 and lines[0] != b"event: response.created":
+                return self._created() + self._complete(raw)
         created = self._sequence > 0
         for number, line in enumerate(lines):
             if line.startswith(b"data:"):
@@ -58,6 +62,12 @@ class CompleteEvents:
             elif created and line == b"event: response.created":
                 lines[number] = b"event: response.in_progress"
         return b"\n".join(lines)
+
+    def _created(self) -> bytes:
+        """Return the beginning, where the server left it out (as it does if its first token is part of a character)."""
+        created = {"type": "response.created", "response": {"object": "response", "status": "in_progress"}}
+        self._fill(created)
+        return event(created, "response.created")
 
     def _complete_data(self, line: bytes) -> bytes:
         try:

@@ -80,6 +80,40 @@ class Rename:
         return 0
 
 
+class Opening:
+    """Puts an opening event in front of a stream of server-sent events that lacks it.
+
+    `name` is the event that must come first; where another one does, `opening` is sent before it. Comments pass.
+    """
+
+    __slots__ = ("_held", "_name", "_open", "_opening")
+
+    def __init__(self, name: bytes, opening: bytes) -> None:
+        self._name = b"event: " + name + b"\n"
+        self._opening = opening
+        self._held = b""
+        self._open = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return it, after the first event with the opening in front if it was missing."""
+        if self._open:
+            return data
+        self._held += data
+        passed = b""
+        while self._held.startswith(b":") and (end := self._held.find(b"\n\n")) >= 0:
+            passed, self._held = passed + self._held[: end + 2], self._held[end + 2 :]
+        if not self._held or self._held.startswith(b":") or self._name.startswith(self._held):
+            return passed  # not enough to tell
+        self._open = True
+        held, self._held = self._held, b""
+        return passed + (b"" if held.startswith(self._name) else self._opening) + held
+
+    def close(self) -> bytes:
+        """Return what was held back."""
+        held, self._held = self._held, b""
+        return held
+
+
 class Watch:
     """Passes everything and remembers whether one of some texts has passed, wherever the pieces were cut."""
 

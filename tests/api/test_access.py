@@ -139,6 +139,19 @@ async def test_only_an_admin_may_unload(keyed: Served) -> None:
     assert 200 == (await answer(keyed, {"x-api-key": ADMIN}, "/unload", "POST"))[0]
 
 
+async def test_under_upstream_a_user_may_look_and_an_admin_may_act(keyed: Served) -> None:
+    path = "/upstream/m/slots/0?action=erase"
+    assert 200 == (await answer(keyed, {"x-api-key": USER}, "/upstream/m/health"))[0]
+    assert (403, "forbidden") == (await answer(keyed, {"x-api-key": USER}, path, "POST"))[:2]
+    assert 403 != (await answer(keyed, {"x-api-key": ADMIN}, path, "POST"))[0]
+
+
+async def test_probes_may_ask_for_the_head_alone(keyed: Served) -> None:
+    for path in ("/", "/health", "/ready"):
+        async with keyed.http.head(path) as response:
+            assert (200, b"") == (response.status, await response.read())
+
+
 async def test_a_body_is_not_asked_for_before_the_key_is_known(keyed: Served) -> None:
     async with keyed.http.post(CHAT, data=b"{}", expect100=True) as response:
         assert 401 == response.status

@@ -234,6 +234,19 @@ def test_completing_a_stream_does_not_depend_on_the_cuts(data: st.DataObject, ke
     assert ours[-30:] == expected[-30:]
 
 
+async def test_a_response_whose_server_left_out_its_beginning_gets_one() -> None:
+    whole = bare(responses_stream("resp_theirs", "hello"))
+    later = whole[whole.index(b"event: response.output_item.added") :]
+    machine = CompleteEvents("resp_ours", lambda: 0)
+    stream = machine.feed(later) + machine.close()
+    async with client_of(stream) as client, client.responses.stream(model="m", input="hi") as events:
+        seen = [each async for each in events]
+        response = await events.get_final_response()
+    assert seen[0].type == "response.created"
+    assert [each.sequence_number for each in seen] == list(range(len(seen)))
+    assert ("resp_ours", "hello") == (response.id, response.output_text)
+
+
 @pytest.mark.parametrize("form", [responses_stream, lambda *what: bare(responses_stream(*what))], ids=["full", "bare"])
 @pytest.mark.parametrize("beats", [0, 1, 3])
 async def test_the_sdk_accepts_signs_of_life_before_a_response(beats: int, form: Callable[[str, str], bytes]) -> None:

@@ -1,9 +1,11 @@
 """Where a stream is cut must not change what comes out of it."""
 
+from itertools import pairwise
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.wire.transducer import Rename, Transducer, Watch, close, feed
+from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, feed
 
 # Few letters, so that names overlap with the text, with themselves and with each other.
 texts = st.text("ab", max_size=40).map(str.encode)
@@ -76,3 +78,18 @@ def test_a_chain_is_its_machines_one_after_the_other(parts: list[bytes], renames
 def test_an_empty_chain_passes_everything() -> None:
     assert feed((), b"x") == b"x"
     assert close(()) == b""
+
+
+@given(st.lists(st.sampled_from([b": ping\n\n", b"event: begin\ndata: 1\n\n", b"event: more\ndata: 2\n\n"])), st.data())
+def test_a_stream_that_lacks_its_opening_gets_it_wherever_it_is_cut(events: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(events)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)))))
+    machine = Opening(b"begin", b"<opening>")
+    pieces = [whole[a:b] for a, b in pairwise([0, *cuts, len(whole)])]
+    out = b"".join([machine.feed(piece) for piece in pieces]) + machine.close()
+    told = [event for event in events if not event.startswith(b":")]
+    expected = whole
+    if told and not told[0].startswith(b"event: begin"):
+        at = whole.index(told[0])
+        expected = whole[:at] + b"<opening>" + whole[at:]
+    assert expected == out
