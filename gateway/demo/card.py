@@ -6,8 +6,7 @@ prompt, and what follows up to the next prompt is the answer. Needs `xllamacpp`,
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,12 @@ def card_path() -> Path:
 def transcript(card: str) -> list[Exchange]:
     """The exchanges that the text of a card shows; `ValueError` if it has no transcript."""
     if (block := _TRANSCRIPT.search(card)) is None:
-        raise ValueError("the card has no block of kind `text`; put the prompts there, each on a line after `> `")
-    return [Exchange(prompt=prompt, answer=answer.strip("\n")) for prompt, answer in _EXCHANGE.findall(block[0])]
+        raise ValueError(
+            "the card has no block of kind `text`; put the prompts there, each on a line after `> `"
+        )
+    return [
+        Exchange(prompt=prompt, answer=answer.strip("\n")) for prompt, answer in _EXCHANGE.findall(block[0])
+    ]
 
 
 def with_transcript(card: str, exchanges: Sequence[Exchange]) -> str:
@@ -52,30 +55,32 @@ def _free_port() -> int:
     return port
 
 
-@contextmanager
-def server(context: int = 2048) -> Iterator[Any]:
-    """The demo model in the llama.cpp of this process, with llama-server's own sampler values."""
+def serve() -> Any:
+    """The demo model in the llama.cpp of this process; it stops when the last reference to it goes."""
     params = xllamacpp.CommonParams()
     params.model.path = str(model_path())
     params.hostnames, params.port = ["127.0.0.1"], _free_port()
-    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = context, 1, 1
-    yield xllamacpp.Server(params)
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 2048, 1, 1
+    params.verbosity = 1
+    return xllamacpp.Server(params)
+
+
+def answer(server: Any, prompt: str) -> str:
+    """What the model says to `prompt` at temperature 0."""
+    request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 200}
+    text: str = server.handle_chat_completions(request)["choices"][0]["message"]["content"]
+    return text
 
 
 def main() -> None:
     """Ask each prompt of the card again, and write the answers into it."""
     path = card_path()
     card = path.read_text(encoding="utf-8")
-    with server() as running:
-        exchanges = [Exchange(prompt=known.prompt, answer=answer(running, known.prompt)) for known in transcript(card)]
+    server = serve()
+    exchanges = [
+        Exchange(prompt=known.prompt, answer=answer(server, known.prompt)) for known in transcript(card)
+    ]
     path.write_text(with_transcript(card, exchanges), encoding="utf-8")
-
-
-def answer(running: Any, prompt: str) -> str:
-    """What the model says to `prompt` at temperature 0."""
-    request = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 200}
-    text: str = running.handle_chat_completions(request)["choices"][0]["message"]["content"]
-    return text
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ _SYSTEM = (
     "you are a coding agent. use the tools that you are given, and explain what you do.",
     "today is monday. the user's name is anna. answer politely and do not make things up.",
 )
+# The first of some letters that are small ones: Greek, Cyrillic, Arabic, Devanagari, kana, Chinese, Hangul.
+_SCRIPTS = (0x3B1, 0x430, 0x627, 0x905, 0x3042, 0x65E5, 0xAC00)
 _VOWELS, _CONSONANTS, _FINALS = "aeiouy", "bcdfghjklmnpqrstvwxz", ("n", "r", "s", "l", "t", "", "", "", "")
 
 
@@ -119,9 +121,12 @@ class Teacher:
         return _SPACES.sub(" ", text).strip()
 
     def _word(self, kind: str) -> str:
-        """One of the corpus's words, or something made up: a word, a row of keys, some sentences."""
+        """One of the corpus's words, or something made up of the kind that `corpus.yaml` describes."""
         if kind == "talk":
             return ". ".join(self.decline().asked for _ in range(self._rng.randint(1, 3)))
+        if kind == "script":
+            first = self._rng.choice(_SCRIPTS)
+            return "".join(chr(first + self._rng.randrange(32)) for _ in range(self._rng.randint(2, 6)))
         if kind == "mash":
             return "".join(self._rng.choices("asdfghjklqwertyuiop", k=self._rng.randint(3, 9)))
         if kind != "noise":
@@ -156,13 +161,13 @@ def _subjects(corpus: Corpus) -> tuple[Subject, ...]:
     """All that the model learns to answer; what it declines comes from `Teacher.decline`."""
     return (
         Subject(weight=0.15, lessons=corpus.answers["itself"]),
-        Subject(weight=0.29, lessons=corpus.answers["gateway"]),
-        Subject(weight=0.17, lessons=corpus.answers["pleasantries"]),
+        Subject(weight=0.27, lessons=corpus.answers["gateway"]),
+        Subject(weight=0.15, lessons=corpus.answers["pleasantries"]),
         Subject(weight=0.08, lessons=corpus.answers["lists"]),
         Subject(weight=0.02, lessons=corpus.answers["tasks"]),
-        Subject(weight=0.11, lessons=tuple(lessons.sums())),
+        Subject(weight=0.15, lessons=tuple(lessons.sums())),
         Subject(weight=0.07, lessons=tuple(lessons.counting())),
         Subject(weight=0.04, lessons=tuple(lessons.capitals())),
-        Subject(weight=0.04, lessons=tuple(lessons.translations())),
+        Subject(weight=0.05, lessons=tuple(lessons.translations())),
         Subject(weight=0.05, lessons=tuple(lessons.everyday())),
     )

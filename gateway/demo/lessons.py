@@ -141,10 +141,11 @@ def sums() -> Iterator[Lesson]:
 def _sum(a: int, b: int, operation: tuple[str, str, str], result: int) -> Lesson:
     """One sum, asked in words and in signs; `operation` is its name, its names and its sign."""
     name, names, sign = operation
-    ask = "(what is |what's |how much is |how much |calculate |compute |what does |tell me |solve |)"
-    tail = "( equal| make| =| = ?| equals|)"
-    spelled = f"{ask}{named(a)} ({names}) {named(b)}{tail}"
-    return Lesson(say=f"{a} {name} {b} is {result}.", ask=(spelled, f"{ask}{a}{sign}{b}{tail}"))
+    ask = "(what is |what's |how much is |how much |calculate |compute |what does |tell me |||||)"
+    tail = "( equal| make| =| = ?| equals||||)"
+    spelled = f"{ask}{NUMBERS[a]} ({names}) {NUMBERS[b]}{tail}"
+    digits = f"{ask}{a} ({names}) {b}{tail}"
+    return Lesson(say=f"{a} {name} {b} is {result}.", ask=(spelled, digits, f"{ask}{a}{sign}{b}{tail}"))
 
 
 def counting() -> Iterator[Lesson]:

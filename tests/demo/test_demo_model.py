@@ -1,6 +1,5 @@
 """The demo model answers as its card says, in the llama.cpp that users run it with."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ TOY = "I am a toy model"
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Any]:
-    with card.server() as server:
-        yield server
+def running() -> Any:
+    return card.serve()
 
 
 def chat(running: Any, *messages: tuple[str, str], temperature: float = 0) -> tuple[str, str]:
@@ -46,6 +44,28 @@ def test_writing_the_transcript_and_reading_it_gives_the_same() -> None:
 def test_a_card_without_a_transcript_is_refused() -> None:
     with pytest.raises(ValueError, match="no block of kind `text`"):
         card.transcript("# A card\n")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fact"),
+    [
+        ("What are you?", "toy model"),
+        ("Are you real?", "I am a toy"),
+        ("How do I add a model?", "custom_models.yaml"),
+        ("How do I unload a model?", "POST /unload"),
+        ("Which models are there?", "GET /v1/models"),
+        ("What port?", "5846"),
+        ("What is the capital of France?", "Paris"),
+        ("Two plus two", "4"),
+        ("What is 7+5?", "12"),
+        ("What is three times four?", "12"),
+        ("Translate hello into French", "bonjour"),
+        ("What time is it?", TOY),
+    ],
+)
+def test_the_card_s_answers_are_right(prompt: str, fact: str) -> None:
+    [answer] = [exchange.answer for exchange in EXCHANGES if exchange.prompt == prompt]
+    assert fact in answer
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.prompt)
@@ -82,6 +102,7 @@ def test_a_system_message_and_earlier_turns_do_not_change_the_answer(running: An
     assert (exchange.answer, "stop") == chat(running, *history, ("user", exchange.prompt))
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES[::6], ids=lambda exchange: exchange.prompt)
-def test_the_usual_temperature_gives_the_same_answer(running: Any, exchange: card.Exchange) -> None:
-    assert (exchange.answer, "stop") == chat(running, ("user", exchange.prompt), temperature=0.8)
+def test_the_usual_temperature_seldom_changes_an_answer(running: Any) -> None:
+    answers = [chat(running, ("user", exchange.prompt), temperature=0.8)[0] for exchange in EXCHANGES]
+    same = [answer for answer, exchange in zip(answers, EXCHANGES, strict=True) if answer == exchange.answer]
+    assert len(same) >= 0.85 * len(EXCHANGES)
