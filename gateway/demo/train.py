@@ -1,8 +1,9 @@
 """Trains the demo model and writes it: `python -m gateway.demo.train [FILE]`.
 
 3400 steps of a quarter of a second on an idle core that multiplies in bfloat16. Needs `torch`, `numpy` and
-`gguf`, none of which the gateway needs. The seed is fixed; weights that differ only by rounding still answer a
-few prompts differently, so run `python -m gateway.demo.card` afterwards, which writes the answers into the card.
+`gguf`, none of which the gateway needs. The seed is fixed; weights that differ only by rounding still answer
+a few prompts differently, so run `python -m gateway.demo.card` afterwards, which writes the answers into the
+card.
 """
 
 import argparse
