@@ -35,12 +35,8 @@ def card_path() -> Path:
 def transcript(card: str) -> list[Exchange]:
     """The exchanges that the text of a card shows; `ValueError` if it has no transcript."""
     if (block := _TRANSCRIPT.search(card)) is None:
-        raise ValueError(
-            "the card has no block of kind `text`; put the prompts there, each on a line after `> `"
-        )
-    return [
-        Exchange(prompt=prompt, answer=answer.strip("\n")) for prompt, answer in _EXCHANGE.findall(block[0])
-    ]
+        raise ValueError("the card has no block of kind `text`; put the prompts there, each on a line after `> `")
+    return [Exchange(prompt=prompt, answer=answer.strip("\n")) for prompt, answer in _EXCHANGE.findall(block[0])]
 
 
 def with_transcript(card: str, exchanges: Sequence[Exchange]) -> str:
@@ -77,9 +73,7 @@ def main() -> None:
     path = card_path()
     card = path.read_text(encoding="utf-8")
     server = serve()
-    exchanges = [
-        Exchange(prompt=known.prompt, answer=answer(server, known.prompt)) for known in transcript(card)
-    ]
+    exchanges = [Exchange(prompt=known.prompt, answer=answer(server, known.prompt)) for known in transcript(card)]
     path.write_text(with_transcript(card, exchanges), encoding="utf-8")
 
 

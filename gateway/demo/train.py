@@ -63,9 +63,7 @@ def learn_tokenizer(teacher: Teacher) -> Tokenizer:
     return Tokenizer(learn_merges(texts, VOCABULARY - len(Tokenizer(()).tokens)))
 
 
-def conversation(
-    tokenizer: Tokenizer, teacher: Teacher, phase: Phase, rng: Random
-) -> Iterator[tuple[int, bool]]:
+def conversation(tokenizer: Tokenizer, teacher: Teacher, phase: Phase, rng: Random) -> Iterator[tuple[int, bool]]:
     """One conversation as tokens, each with whether the model has to learn to say it."""
     begin, system, user, assistant, end = map(tokenizer.mark, (BEGIN, SYSTEM, USER, ASSISTANT, END))
     yield begin, False
@@ -129,9 +127,7 @@ def train(tensors: Tensors, texts: Iterable[tuple[Any, Any]], phase: Phase, shap
         optimizer.zero_grad()
         mean = cost.item() if step == 0 else 0.98 * mean + 0.02 * cost.item()
         if step % 50 == 0 or step == phase.steps - 1:
-            print(
-                f"step {step} of {phase.steps}, loss {mean:.4f}, {time.monotonic() - begun:.0f} s", flush=True
-            )
+            print(f"step {step} of {phase.steps}, loss {mean:.4f}, {time.monotonic() - begun:.0f} s", flush=True)
 
 
 def main() -> None:
