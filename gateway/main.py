@@ -25,6 +25,8 @@ from gateway.core.access import ApiKey, Role
 from gateway.core.errors import GatewayError
 from gateway.core.occupancy import Limits
 from gateway.core.slot import SlotId, SlotSpec
+from gateway.engine.journal import Journal
+from gateway.engine.metrics import Metrics
 from gateway.engine.pool import Pool
 from gateway.engine.registry import Current, Registry
 from gateway.engine.tasks import Tasks
@@ -96,18 +98,19 @@ async def running(
     program = await find_program(settings.llama_server.program, environ.get("PATH"))
     launcher = Launcher()
     timeouts = Current(timeouts_of(settings))
+    metrics = Metrics()
     pool = Pool(
         limits_of(settings),
         make=Backends(launcher, program, environ, lambda: timeouts.current).make,
         need=Needs().of,
         tasks=tasks,
         stop_grace=settings.llama_server.stop_grace,
+        observer=metrics,
     )
     registry = Registry(loaded.catalog)
     options = Current(api_options_of(settings))
-    runner = Runner(
-        build_app(options, pool=pool, registry=registry, tasks=tasks), settings.server.host, settings.server.port
-    )
+    app = build_app(options, pool=pool, registry=registry, tasks=tasks, journal=Journal(metrics))
+    runner = Runner(app, settings.server.host, settings.server.port)
     reloader = Reloader(
         loaded, reload or (lambda: loaded), _Replaceable(pool, registry, options, timeouts, tasks).apply
     )
@@ -160,6 +163,7 @@ def api_options_of(settings: Settings) -> ApiOptions:
         body_limit=server.body_limit,
         keepalive_after=server.keepalive_after,
         loading_progress=server.loading_progress,
+        timing_headers=server.timing_headers,
     )
 
 

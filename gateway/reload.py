@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the files."""
 
-AFTER_RESTART: Final = ("server.host", "server.port", "llama_server.program")
+AFTER_RESTART: Final = ("server.host", "server.port", "llama_server.program", "log.format")
 """Settings that a running gateway cannot change."""
 
 _MOST_NAMES: Final = 10

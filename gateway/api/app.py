@@ -1,21 +1,23 @@
 """The application: every route with its role, as data, and the order of what wraps them."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import hdrs, web
 
-from gateway.api import models, operation, passage
+from gateway.api import models, operation, passage, telemetry
 from gateway.api.body import continue_later
 from gateway.api.exchange import model_request
 from gateway.api.faults import faults
 from gateway.api.guard import guard
-from gateway.api.journal import add_request_id, journal
-from gateway.api.keys import OPTIONS, POOL, REGISTRY, TASKS, ApiOptions
+from gateway.api.journal import add_headers, journaled
+from gateway.api.keys import JOURNAL, OPTIONS, POOL, REGISTRY, SCRAPING, TASKS, ApiOptions
 from gateway.api.routes import MODEL_ROUTES
 from gateway.core.access import Role
 from gateway.core.errors import UpgradeRequired
+from gateway.engine.journal import Journal
 from gateway.engine.pool import Pool
 from gateway.engine.registry import Current, Registry
 from gateway.engine.tasks import Tasks
@@ -55,19 +57,31 @@ ENTRIES = (
     # What a model's own server offers beyond answers may change it for everybody, or write files.
     *(Entry(method, "/upstream/{rest:.+}", passage.upstream) for method in ("GET", "HEAD")),
     Entry("*", "/upstream/{rest:.+}", passage.upstream, Role.ADMIN),
+    Entry("GET", "/metrics", telemetry.metrics),
+    *(Entry("GET", prefix + "/requests", telemetry.last_requests, Role.ADMIN) for prefix in ("/v1", "")),
     Entry("GET", "/running", operation.running),
     Entry("POST", "/unload", operation.unload, Role.ADMIN),
 )
 
 
-def build_app(options: Current[ApiOptions], *, pool: Pool, registry: Registry, tasks: Tasks) -> web.Application:
+def build_app(
+    options: Current[ApiOptions], *, pool: Pool, registry: Registry, tasks: Tasks, journal: Journal
+) -> web.Application:
     """Return the application. Middlewares from the outside in: journal, faults, guard."""
     roles: dict[tuple[str, str], Role] = {}
-    app = web.Application(middlewares=[journal, faults, guard(roles)])
+    names: dict[str, str] = {}
+    app = web.Application(middlewares=[journaled(names), faults, guard(roles)])
     app[OPTIONS], app[POOL], app[REGISTRY], app[TASKS] = options, pool, registry, tasks
-    app.on_response_prepare.append(add_request_id)
+    app[JOURNAL], app[SCRAPING] = journal, asyncio.Lock()
+    app.on_response_prepare.append(add_headers)
     for entry in ENTRIES:
         route = app.router.add_route(entry.method, entry.path, entry.handler, expect_handler=continue_later)
         if route.resource is not None:
             roles[entry.method, route.resource.canonical] = entry.role
+    names.update(_names({path for _, path in roles}))
     return app
+
+
+def _names(paths: Collection[str]) -> dict[str, str]:
+    """Return what each route is called in logs and metrics: with and without its version it is the same route."""
+    return {path: "/v1" + path if "/v1" + path in paths else path for path in paths}

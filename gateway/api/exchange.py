@@ -6,6 +6,7 @@ client that leaves cancels this coroutine (`api.runner` sees to that), and so ev
 
 import json
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -25,6 +26,7 @@ from gateway.wire.dialect import ANTHROPIC, RESPONSES, message_start, response_i
 from gateway.wire.embeddings import as_base64
 from gateway.wire.responses import CompleteEvents
 from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, feed
+from gateway.wire.usage import Meter, usage_of
 
 JSON = "application/json"
 PASSED_HEADERS = frozenset({b"content-type", b"cache-control", b"retry-after"})
@@ -48,7 +50,9 @@ class Exchange:
         self._base64 = route.path == "/embeddings" and body.value("encoding_format") == "base64"
         self._outlet = Outlet(request, route.dialect)
         self._lease: Lease | None = None
+        self._meter = Meter()
         self._facts.alias, self._facts.slot = self._target.alias.name, self._target.slot.id
+        self._facts.streaming = self._streaming
         if route.sampled:
             body.apply(self._target.alias.sampling)
 
@@ -61,12 +65,14 @@ class Exchange:
         try:
             return await self._served()
         except (GatewayError, BackendAnswer) as error:
-            self._facts.outcome = getattr(error, "code", "backend_error")
+            self._facts.outcome = error.code
             if not self._outlet.begun:
                 raise
             said = error.body if isinstance(error, BackendAnswer) else self._route.dialect.error(error)
             return await self._outlet.fail(said)
         finally:
+            if self._streaming:
+                self._facts.metered(self._meter.usage(), self._meter.events)
             await self._outlet.hush()
 
     async def _served(self) -> web.StreamResponse:
@@ -78,7 +84,7 @@ class Exchange:
         try:
             return await self._leased()
         except BackendUnreachable as error:
-            failed = self._pool.loop.time()
+            failed = monotonic()
             died = await self._pool.notice(self._target.slot.id)
             dying = died and failed - (self._facts.granted or 0.0) < DYING_FOR
             if not isinstance(error, BackendRefused) and not dying:
@@ -91,10 +97,14 @@ class Exchange:
             raise
 
     async def _leased(self) -> web.StreamResponse:
+        facts = self._facts
+        facts.asked = facts.asked or monotonic()
         self._lease = await self._pool.lease(self._target.slot, occupies=self._route.occupies)
         async with self._lease as backend:
-            self._facts.granted = self._pool.loop.time()
-            async with backend.open(self._backend_request(backend)) as answer:
+            facts.granted, facts.loading = monotonic(), self._lease.loading
+            question = self._backend_request(backend)
+            facts.sent = monotonic()
+            async with backend.open(question) as answer:
                 if answer.status >= 400:
                     raise await self._backend_error(answer)
                 if self._streaming:
@@ -119,8 +129,9 @@ class Exchange:
         if not headers.get(hdrs.CONTENT_TYPE, "").startswith(EVENT_STREAM):
             raise self._wrong_type(headers, await _read(answer, ERROR_BODY_LIMIT), "an event stream")
         watch = Watch(self._route.final)
-        machines = [*self._transducers(backend), watch]
+        machines = [self._meter, *self._transducers(backend), watch]
         async for chunk in answer.chunks():
+            self._facts.answered = self._facts.answered or monotonic()
             if data := feed(machines, chunk):
                 await self._pass_on(data, headers)
                 await self._outlet.follow(answer, machines)
@@ -133,22 +144,24 @@ class Exchange:
 
     async def _pass_on(self, data: bytes, headers: Mapping[str, str]) -> None:
         if self._facts.first_byte is None:
-            self._facts.first_byte = self._pool.loop.time()
             await self._outlet.begin(200, headers)
         if data:
             await self._outlet.write(data)
+        self._facts.first_byte = self._facts.first_byte or monotonic()
 
     async def _relay_whole(self, answer: Answer, backend: Backend) -> web.StreamResponse:
         """Pass on an answer only when it is there to its end, so that one that breaks off has a proper status."""
         body = await _read(answer, WHOLE_BODY_LIMIT)
-        self._facts.first_byte = self._pool.loop.time()
+        self._facts.answered = monotonic()
         headers = passed_headers(answer)
         if body.startswith(b'{"error"') or not headers.get(hdrs.CONTENT_TYPE, "").startswith(JSON):
             raise self._wrong_type(headers, body, "JSON")
+        self._facts.metered(usage_of(body))
         if self._base64:
             body = as_base64(body)
         machines = self._transducers(backend)
         body = feed(machines, body) + close(machines)
+        self._facts.first_byte = monotonic()
         return await self._outlet.whole(answer.status, headers, body)
 
     def _transducers(self, backend: Backend) -> list[Transducer]:
@@ -189,7 +202,10 @@ class Exchange:
 
 async def model_request(request: web.Request, route: ModelRoute) -> web.StreamResponse:
     """Handle one request on a model route."""
-    body = Body.parse(await read_body(request, request.app[OPTIONS].current.body_limit))
+    begun = monotonic()
+    data = await read_body(request, request.app[OPTIONS].current.body_limit)
+    request[FACTS].upload = monotonic() - begun
+    body = Body.parse(data)
     for field in route.lists:
         body.expect_list(field)
     return await Exchange(request, route, body).run()

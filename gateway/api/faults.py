@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 class BackendAnswer(Exception):
     """The model's server answered with an error of its own: its status, and its body in the caller's envelope."""
 
+    code = "backend_error"
+
     def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         super().__init__(f"status {status}")
         self.status = status
@@ -38,12 +40,16 @@ async def faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except GatewayError as error:
+        request[FACTS].outcome = error.code
         return error_response(error, dialect_of(request))
     except BackendAnswer as answer:
+        request[FACTS].outcome = answer.code
         return _json(answer.status, answer.body, {"x-gateway-error": "backend", **answer.headers})
     except web.HTTPNotFound:
+        request[FACTS].outcome = UnknownRoute.code
         return error_response(UnknownRoute(f"There is no {request.method} {request.path[:200]}."), dialect_of(request))
     except web.HTTPMethodNotAllowed as error:
+        request[FACTS].outcome = MethodNotAllowed.code
         allowed = ", ".join(sorted(error.allowed_methods))
         wrong = MethodNotAllowed(f"{request.path[:200]} takes {allowed}, not {request.method}.")
         response = error_response(wrong, dialect_of(request))
@@ -52,6 +58,7 @@ async def faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
+        request[FACTS].outcome = GatewayError.code
         log.exception("request %s failed", request[FACTS].request_id)
         message = "The gateway failed. Its log has the details under this request's x-request-id."
         return error_response(GatewayError(message), dialect_of(request))

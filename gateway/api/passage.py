@@ -3,6 +3,7 @@
 Nothing is translated but the server's private alias. The model is loaded if it is not; a POST counts as a generation.
 """
 
+from time import monotonic
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
@@ -16,6 +17,7 @@ from gateway.core.catalog import Catalog, Route
 from gateway.core.errors import BadRequest, GatewayError, UnknownModel
 from gateway.wire.dialect import OPENAI
 from gateway.wire.transducer import close, feed
+from gateway.wire.usage import Meter
 
 PASSED_UP = (hdrs.CONTENT_TYPE, hdrs.ACCEPT)
 LONGEST_NAME = 20  # path segments
@@ -49,7 +51,7 @@ def _split(catalog: Catalog, raw: str) -> tuple[Route, str]:
 
 
 async def _passed(request: web.Request, route: Route, target: str) -> web.StreamResponse:
-    facts, pool = request[FACTS], request.app[POOL]
+    facts, pool, meter = request[FACTS], request.app[POOL], Meter()
     facts.alias, facts.slot = route.alias.name, route.slot.id
     body = await read_body(request, request.app[OPTIONS].current.body_limit)
     headers = tuple(
@@ -58,13 +60,18 @@ async def _passed(request: web.Request, route: Route, target: str) -> web.Stream
         if name in request.headers
     )
     outlet = Outlet(request, OPENAI)
-    async with await pool.lease(route.slot, occupies=request.method == hdrs.METH_POST) as backend:
-        facts.granted = pool.loop.time()
+    facts.asked = monotonic()
+    lease = await pool.lease(route.slot, occupies=request.method == hdrs.METH_POST)
+    async with lease as backend:
+        facts.granted, facts.loading = monotonic(), lease.loading
         question = BackendRequest(method=request.method, target=target, headers=headers, body=body)
+        facts.sent = monotonic()
         async with backend.open(question) as answer:
+            facts.answered = monotonic()
             try:
                 await outlet.begin(answer.status, passed_headers(answer))
-                machines = renaming(backend, route.asked)
+                facts.first_byte = monotonic()
+                machines = [meter, *renaming(backend, route.asked)]
                 async for chunk in answer.chunks():
                     await outlet.write(feed(machines, chunk))
                 await outlet.write(close(machines))
@@ -72,3 +79,5 @@ async def _passed(request: web.Request, route: Route, target: str) -> web.Stream
             except GatewayError as error:
                 facts.outcome = error.code
                 return await outlet.fail(OPENAI.error(error))
+            finally:
+                facts.metered(meter.usage(), meter.events)

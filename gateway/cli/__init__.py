@@ -44,7 +44,7 @@ def _serve(loaded: Loaded, read: Callable[[], Loaded]) -> int:
     from gateway import main as root  # noqa: PLC0415 - the other commands need none of it
     from gateway.system.logs import start_logging  # noqa: PLC0415
 
-    listener = start_logging(loaded.settings.log.level)
+    listener = start_logging(loaded.settings.log.level, loaded.settings.log.format)
     try:
         return root.run(root.serve(loaded, os.environ, read))
     finally:

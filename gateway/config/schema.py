@@ -61,6 +61,8 @@ class ServerSection(_Section):
     """Time after which a waiting streamed request is sent comment lines, so that its client stays; 0 for never."""
     loading_progress: Flag = False
     """Tell streaming clients in the answer's reasoning that a model is being loaded."""
+    timing_headers: Flag = False
+    """Tell every client, in x-gateway-* headers, how long the gateway itself took; else only those that ask."""
     drain: Wait = 30.0
     """Time running answers have to finish when the gateway is stopped."""
 
@@ -131,6 +133,8 @@ class LogSection(_Section):
 
     level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
     """Least severe messages to write."""
+    format: Annotated[str, one_of("text", "json")] = "text"
+    """Lines for people, or one JSON object a line for programs."""
 
 
 class FilesSection(_Section):

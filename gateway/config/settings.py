@@ -37,6 +37,7 @@ class Server:
     body_limit: int
     keepalive_after: float
     loading_progress: bool
+    timing_headers: bool
     drain: float
 
 
@@ -99,6 +100,7 @@ class Log:
     """What is written about the gateway's work."""
 
     level: str
+    format: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,6 +165,11 @@ class Scheduler:
 
     # -- questions --
 
+    @property
+    def limits(self) -> Limits:
+        """The bounds in force."""
+        return self._limits
+
     def next_deadline(self) -> float:
         """Return when `tick` is due next, `inf` if only an event can change anything."""
         return min((due for slot in self._slots.values() for due in self._deadlines(slot)), default=NEVER)

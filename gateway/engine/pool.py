@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from gateway.core.backend import Backend
 from gateway.core.effects import Effect, Grant, Refuse, Start, Stop, TicketId
@@ -24,6 +24,22 @@ from gateway.engine.tasks import Tasks
 log = logging.getLogger(__name__)
 
 
+class Observer(Protocol):
+    """Is told what becomes of the slots' servers. Called on the event loop; must not raise."""
+
+    def started(self, slot: SlotId, seconds: float) -> None:
+        """A server can serve, `seconds` after its launch."""
+
+    def start_failed(self, slot: SlotId) -> None:
+        """A server did not come up."""
+
+    def stopped(self, slot: SlotId, reason: str, seconds: float) -> None:
+        """A server is gone, `seconds` after it was asked to end; `reason` is the scheduler's."""
+
+    def exited(self, slot: SlotId) -> None:
+        """A server died by itself."""
+
+
 class _Stand(Enum):
     """Where a lease stands with the scheduler."""
 
@@ -34,10 +50,12 @@ class _Stand(Enum):
 
 @dataclass(slots=True)
 class _Running:
-    """A backend between its `Start` and the end of its `Stop`."""
+    """A backend between its `Start` and the end of its `Stop`. `began` and `ready` are loop times."""
 
     spec: SlotSpec
     backend: Backend
+    began: float
+    ready: float = NEVER
     task: asyncio.Task[None] | None = None  # starts it, then waits for its unexpected end
     stopping: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,7 +64,7 @@ class _Running:
 class Lease:
     """The right to use a slot's backend, from the moment it is asked for until it is left."""
 
-    __slots__ = ("_backend", "_pool", "_stand", "_ticket", "_wish")
+    __slots__ = ("_backend", "_pool", "_stand", "_ticket", "_wish", "entered", "loading")
 
     def __init__(self, pool: "Pool", ticket: TicketId, wish: Wish) -> None:
         self._pool = pool
@@ -54,6 +72,8 @@ class Lease:
         self._wish = wish
         self._stand = _Stand.OUTSIDE
         self._backend: asyncio.Future[Backend] = pool.loop.create_future()
+        self.entered = 0.0  # loop time
+        self.loading = 0.0  # seconds between `entered` and the grant in which the slot's server was coming up
 
     async def __aenter__(self) -> Backend:
         """Wait for the backend. Raises what the scheduler refuses with: `QueueFull`, `StartFailed`, ..."""
@@ -78,9 +98,10 @@ class Lease:
         """What it asks for."""
         return self._wish
 
-    def grant(self, backend: Backend) -> None:
+    def grant(self, backend: Backend, loading: float) -> None:
         """Hand over the backend (called by the pool)."""
         self._stand = _Stand.GRANTED
+        self.loading = loading
         if not self._backend.done():  # cancelled in this very turn: `_leave` gives it back
             self._backend.set_result(backend)
 
@@ -109,6 +130,7 @@ class Pool:
         need: Callable[[SlotSpec], Awaitable[int]],
         tasks: Tasks,
         stop_grace: float = 10.0,
+        observer: Observer | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(limits)
@@ -116,6 +138,7 @@ class Pool:
         self._need = need
         self._tasks = tasks
         self._stop_grace = stop_grace
+        self._observer = observer
         self._tickets = count(1)
         self._leases: dict[TicketId, Lease] = {}
         self._running: dict[SlotId, _Running] = {}
@@ -162,6 +185,11 @@ class Pool:
         self._stop_grace = stop_grace
         self._carry_out(self._scheduler.budget(limits, self.loop.time()))
 
+    @property
+    def budget(self) -> int | None:
+        """How many bytes all slots together may take; `None` for no limit."""
+        return self._scheduler.limits.memory
+
     def view(self) -> dict[SlotId, SlotView]:
         """Return what the scheduler knows of each slot."""
         return self._scheduler.view()
@@ -199,6 +227,7 @@ class Pool:
     def enter(self, lease: Lease) -> None:
         """Queue a lease."""
         self._leases[lease.ticket] = lease
+        lease.entered = self.loop.time()
         self._carry_out(self._scheduler.request(lease.ticket, lease.wish, self.loop.time()))
 
     def cancel(self, lease: Lease) -> None:
@@ -235,7 +264,7 @@ class Pool:
         for effect in effects:
             match effect:
                 case Grant(ticket=ticket, slot=slot):
-                    self._leases[ticket].grant(self._running[slot].backend)
+                    self._grant(self._leases[ticket], self._running[slot])
                 case Refuse(ticket=ticket, error=error):
                     self._leases.pop(ticket).refuse(error)
                 case Start(spec=spec, need=need):
@@ -262,16 +291,18 @@ class Pool:
         self._due = NEVER
         self._carry_out(self._scheduler.tick(self.loop.time()))
 
+    def _grant(self, lease: Lease, running: _Running) -> None:
+        lease.grant(running.backend, max(0.0, running.ready - max(running.began, lease.entered)))
+
     def _start(self, spec: SlotSpec, need: int) -> None:
         log.info("starting %s, which is counted with %.1f MiB", spec.id, need / 2**20)
-        running = _Running(spec, self._make(spec))
+        running = _Running(spec, self._make(spec), self.loop.time())
         self._running[spec.id] = running
         running.task = self._tasks.start(self._live(running), f"live {spec.id}")
 
     async def _live(self, running: _Running) -> None:
         """Start a backend, then wait for the day it dies by itself."""
         slot, backend = running.spec.id, running.backend
-        began = self.loop.time()
         try:
             await backend.start()
         except GatewayError as error:
@@ -283,14 +314,20 @@ class Pool:
         except Exception as error:
             self._failed(running, StartFailed(f"{slot} could not be started: {error!r}"))
             raise
-        log.info("%s is ready after %.3f s", slot, self.loop.time() - began)
-        self._carry_out(self._scheduler.started(slot, self.loop.time()))
+        running.ready = self.loop.time()
+        took = running.ready - running.began
+        log.info("%s is ready after %.3f s", slot, took)
+        if self._observer is not None:
+            self._observer.started(slot, took)
+        self._carry_out(self._scheduler.started(slot, running.ready))
         end = await backend.wait_exit()
         if running.stopping:
             return
         # First the scheduler, so that nobody is granted a dead server; then the tidying up.
         del self._running[slot]
         running.gone.set()
+        if self._observer is not None:
+            self._observer.exited(slot)
         died = BackendUnreachable(f"The server of {slot} {end}.")
         self._carry_out(self._scheduler.exited(slot, self.loop.time(), died))
         await backend.stop(0)
@@ -300,18 +337,23 @@ class Pool:
         log.warning("%s did not start: %s", running.spec.id, error.message)
         del self._running[running.spec.id]
         running.gone.set()
+        if self._observer is not None:
+            self._observer.start_failed(running.spec.id)
         self._carry_out(self._scheduler.start_failed(running.spec.id, self.loop.time(), error))
 
     def _stop(self, slot: SlotId, reason: str) -> None:
         log.info("stopping %s: %s", slot, reason)
         running = self._running[slot]
         running.stopping = True
-        self._tasks.start(self._end(running), f"stop {slot}")
+        self._tasks.start(self._end(running, reason), f"stop {slot}")
 
-    async def _end(self, running: _Running) -> None:
+    async def _end(self, running: _Running, reason: str) -> None:
+        asked = self.loop.time()
         if running.task is not None and running.task is not asyncio.current_task():
             running.task.cancel()
         await running.backend.stop(self._stop_grace)
         del self._running[running.spec.id]
         running.gone.set()
+        if self._observer is not None:
+            self._observer.stopped(running.spec.id, reason, self.loop.time() - asked)
         self._carry_out(self._scheduler.stopped(running.spec.id, self.loop.time()))

@@ -1,52 +1,78 @@
-"""Logging that never holds up the event loop: lines are queued, and one thread writes them.
+"""Logging that never holds up the event loop: lines are queued, and one thread puts them into words and writes them.
 
 The queue is bounded. When whoever reads standard error is slower than we write, lines are dropped and counted, and the
 count is the next line that gets through.
 """
 
+import json
 import logging
 import queue
 import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 
 QUEUED_LINES = 10_000
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
+class Structured:
+    """A message that is a set of facts: its text is its line in a text log. It must not change once it is logged."""
+
+    __slots__ = ()
+
+    def fields(self) -> Mapping[str, object]:
+        """Return its facts, as JSON has them."""
+        raise NotImplementedError
+
+
 class _Dropping(QueueHandler):
-    def __init__(self, lines: "queue.Queue[logging.LogRecord | None]") -> None:
+    """Queues records; plain messages as text, structured ones as they are."""
+
+    def __init__(self, lines: "queue.SimpleQueue[logging.LogRecord]") -> None:
         super().__init__(lines)
+        self._lines = lines
         self._dropped = 0
 
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record if isinstance(record.msg, Structured) else super().prepare(record)
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            if self._dropped:
-                notice = f"{self._dropped} log lines were dropped: they came faster than they could be written"
-                self.queue.put_nowait(logging.LogRecord(__name__, logging.WARNING, __file__, 0, notice, None, None))
-                self._dropped = 0
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self._lines.qsize() >= QUEUED_LINES:
             self._dropped += 1
+            return
+        if self._dropped:
+            notice = f"{self._dropped} log lines were dropped: they came faster than they could be written"
+            facts = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": notice}
+            self._lines.put_nowait(logging.makeLogRecord(facts))
+            self._dropped = 0
+        self._lines.put_nowait(record)
 
 
-class _Listener(QueueListener):
-    def __init__(self, lines: "queue.Queue[logging.LogRecord | None]", writer: logging.Handler) -> None:
-        super().__init__(lines, writer)
-        self._lines = lines
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
 
-    def enqueue_sentinel(self) -> None:
-        self._lines.put(None)  # the inherited `put_nowait` raises when the queue is full
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON: a structured message's facts, or `message`."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, object] = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
+        line |= record.msg.fields() if isinstance(record.msg, Structured) else {"message": record.getMessage()}
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def start_logging(level: str) -> QueueListener:
-    """Send all log lines of `level` and above to standard error; `stop()` of what is returned writes the rest."""
-    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUED_LINES)
+def start_logging(level: str, form: str = "text") -> QueueListener:
+    """Send all log lines of `level` and above to standard error; `stop()` of what is returned writes the rest.
+
+    `form`: `text`, or `json` for one JSON object a line.
+    """
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     writer = logging.StreamHandler(sys.stderr)
-    writer.setFormatter(logging.Formatter(FORMAT))
+    writer.setFormatter(JsonLines() if form == "json" else logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [_Dropping(lines)]
     set_level(level)
-    listener = _Listener(lines, writer)
+    listener = QueueListener(lines, writer)
     listener.start()
     return listener
 
@@ -54,3 +80,15 @@ def start_logging(level: str) -> QueueListener:
 def set_level(level: str) -> None:
     """Write log lines of `level` and above from now on."""
     logging.getLogger().setLevel(level.upper())
+
+
+_INFO = logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO"}).__dict__
+
+
+def note(log: logging.Logger, message: Structured) -> None:
+    """Log `message` at level info, at a tenth of what `log.info` costs: that looks for its caller's line first."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    record.__dict__.update(_INFO, name=log.name, msg=message, created=time.time())
+    log.handle(record)

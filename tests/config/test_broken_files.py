@@ -13,7 +13,7 @@ def test_a_typo_in_a_key_names_the_nearest_key(place: Place) -> None:
 
 def test_an_unknown_key_without_a_near_one_lists_what_there_is(place: Place) -> None:
     place.write("config.yaml", "log:\n  zebra: 1\n")
-    assert place.problems() == ["config.yaml:2:3: log.zebra: unknown key; there are level"]
+    assert place.problems() == ["config.yaml:2:3: log.zebra: unknown key; there are format, level"]
 
 
 def test_a_key_of_another_program_says_what_it_is_called_here(place: Place) -> None:

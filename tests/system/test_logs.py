@@ -1,17 +1,17 @@
 """Logging that never waits for whoever reads it."""
 
 import io
+import json
 import logging
-import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.system import logs
-from gateway.system.logs import QUEUED_LINES, start_logging
+from gateway.system.logs import QUEUED_LINES, Structured, note, start_logging
 
 log = logging.getLogger("some.part")
 PATIENCE = 10.0
@@ -24,12 +24,33 @@ class Stuck(io.StringIO):
         super().__init__()
         self.waiting = threading.Event()
         self.go = threading.Event()
+        self._lines = 0
+        self._written = threading.Condition()
 
     def write(self, text: str) -> int:
         """Wait, then write."""
         self.waiting.set()
         assert self.go.wait(PATIENCE)
-        return super().write(text)
+        with self._written:
+            self._lines += 1
+            self._written.notify_all()
+            return super().write(text)
+
+    def wait_for(self, lines: int) -> None:
+        """Return when as many lines have been written."""
+        with self._written:
+            assert self._written.wait_for(lambda: self._lines == lines, PATIENCE)
+
+
+class Fact(Structured):
+    """A message with one fact."""
+
+    def fields(self) -> Mapping[str, object]:
+        """Return it."""
+        return {"fact": 1}
+
+    def __str__(self) -> str:
+        return "one fact"
 
 
 @pytest.fixture
@@ -112,8 +133,7 @@ def test_dropped_lines_are_counted_in_the_next_that_gets_through(stuck: Stuck) -
         log.info("%d", number)
     written = len(stuck.getvalue())
     stuck.go.set()
-    assert isinstance(listener.queue, queue.Queue)
-    listener.queue.join()
+    stuck.wait_for(1 + QUEUED_LINES)
     log.info("again")
     log.info("and again")
     listener.stop()
@@ -135,3 +155,38 @@ def test_stop_waits_for_room_in_a_full_queue(stuck: Stuck) -> None:
     stopping.join(PATIENCE)
     assert not stopping.is_alive()
     assert messages(stuck)[:2] == ["0", "1"]
+
+
+def test_a_structured_message_is_a_line_for_people_or_an_object_for_programs(stuck: Stuck) -> None:
+    stuck.go.set()
+    for form in ("text", "json"):
+        listener = start_logging("info", form)
+        note(log, Fact())
+        log.warning("about %s", "\u00fc\n")
+        listener.stop()
+    text_fact, text_warning, _, *lines = stuck.getvalue().splitlines()
+    assert text_fact.endswith(" INFO    some.part: one fact")
+    assert text_warning.endswith(" WARNING some.part: about \u00fc")
+    fact, warning = (json.loads(line) for line in lines)
+    assert {"level": "info", "logger": "some.part", "fact": 1} == {k: v for k, v in fact.items() if k != "time"}
+    assert ("warning", "about \u00fc\n") == (warning["level"], warning["message"])
+    assert fact["time"].endswith("+00:00")
+
+
+def test_an_exception_is_part_of_the_message_of_an_object(stuck: Stuck) -> None:
+    stuck.go.set()
+    listener = start_logging("info", "json")
+    try:
+        int("some reason")
+    except ValueError:
+        log.exception("it failed")
+    listener.stop()
+    assert json.loads(stuck.getvalue())["message"].endswith("'some reason'")
+
+
+def test_a_structured_message_below_the_level_is_not_written(stuck: Stuck) -> None:
+    stuck.go.set()
+    listener = start_logging("warning")
+    note(log, Fact())
+    listener.stop()
+    assert messages(stuck) == []
