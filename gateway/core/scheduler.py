@@ -165,11 +165,6 @@ class Scheduler:
 
     # -- questions --
 
-    @property
-    def limits(self) -> Limits:
-        """The bounds in force."""
-        return self._limits
-
     def next_deadline(self) -> float:
         """Return when `tick` is due next, `inf` if only an event can change anything."""
         return min((due for slot in self._slots.values() for due in self._deadlines(slot)), default=NEVER)
@@ -236,7 +231,7 @@ class Scheduler:
         """Stop what must go for its own sake: asked to, or idle for its time."""
         retired = False
         for slot in self._slots.values():
-            if slot.phase is Phase.READY and not slot.waiting and slot.idle_until <= now:
+            if slot.phase is Phase.READY and not slot.retiring and not slot.waiting and slot.idle_until <= now:
                 slot.retire(f"idle for {slot.spec.ttl:g} s", now)
             if slot.up and slot.retiring and not slot.owes:
                 slot.phase = Phase.DRAINING

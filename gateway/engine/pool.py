@@ -120,7 +120,10 @@ class Lease:
 
 
 class Pool:
-    """All backends of this gateway. `make` builds the backend of a slot, `need` says how many bytes it will take."""
+    """All backends of this gateway. `make` builds the backend of a slot, `need` says how many bytes it will take.
+
+    `budget` is how many bytes all of them together may take, `None` for no limit.
+    """
 
     def __init__(
         self,
@@ -133,6 +136,7 @@ class Pool:
         observer: Observer | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.budget = limits.memory
         self._scheduler = Scheduler(limits)
         self._make = make
         self._need = need
@@ -182,13 +186,9 @@ class Pool:
 
     def replace_limits(self, limits: Limits, *, stop_grace: float) -> None:
         """Take over new bounds. Nothing that runs is stopped for them until somebody needs room."""
+        self.budget = limits.memory
         self._stop_grace = stop_grace
         self._carry_out(self._scheduler.budget(limits, self.loop.time()))
-
-    @property
-    def budget(self) -> int | None:
-        """How many bytes all slots together may take; `None` for no limit."""
-        return self._scheduler.limits.memory
 
     def view(self) -> dict[SlotId, SlotView]:
         """Return what the scheduler knows of each slot."""
