@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.core.effects import TicketId
+from gateway.core.effects import Grant, TicketId
 from gateway.core.errors import GatewayError
 from gateway.core.eviction import Candidate
 from gateway.core.slot import SlotSpec
@@ -175,6 +175,12 @@ class SlotState:
             return False
         occupied = sum(other.wish.occupies for other in self.running.values())
         return not ticket.wish.occupies or occupied < self.spec.max_concurrent
+
+    def grant(self, ticket: Ticket, now: float) -> Grant:
+        """Let a ticket in; return the word for it."""
+        self.running[ticket.id] = ticket
+        self.last_used = now
+        return Grant(ticket=ticket.id, slot=self.spec.id)
 
     def retire(self, reason: str, now: float) -> None:
         """Mark that it must go, unless it is gone or going; the first reason stays, save one that can be taken back."""

@@ -31,9 +31,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from gateway.core import refusals
-from gateway.core.effects import Effect, Grant, Refuse, Start, Stop, TicketId
+from gateway.core.effects import Effect, Refuse, Start, Stop, TicketId
 from gateway.core.errors import GatewayError
 from gateway.core.eviction import choose_victims
+from gateway.core.explanation import reason_to_wait
 from gateway.core.occupancy import NEVER, REMOVED, Limits, Phase, SlotState, SlotView, Ticket, Wish
 from gateway.core.slot import SlotId, SlotSpec
 
@@ -57,11 +58,17 @@ class Scheduler:
 
     def request(self, ticket: TicketId, wish: Wish, now: float) -> list[Effect]:
         """Enter a new ticket. It is answered by exactly one `Grant` or `Refuse`, at once or later."""
-        slot = self._slots.setdefault(wish.spec.id, SlotState(self._ruled(wish.spec), wish.need))
+        slot = self._slots.get(wish.spec.id)
+        if slot is None:
+            slot = self._slots[wish.spec.id] = SlotState(self._ruled(wish.spec), wish.need)
         if not slot.loaded:
             slot.need = wish.need
         timeout = self._limits.queue_timeout
         entry = Ticket(ticket, wish, now, NEVER if timeout is None else now + timeout)
+        if self._calm(now) and slot.admits(entry):  # what `_pump` would come to, and all it would
+            self._now = now
+            self._tickets[ticket] = slot
+            return [slot.grant(entry, now)]
         refusal = self._refusal(slot, entry, now)
         if refusal is not None:
             self._effects.append(Refuse(ticket=ticket, error=refusal))
@@ -82,6 +89,9 @@ class Scheduler:
         if slot.running.pop(ticket, None) is not None:  # else its process died under it
             slot.last_used = now
             slot.failures = 0
+        if slot.phase is Phase.READY and not slot.retiring and self._calm(now):
+            self._now = now
+            return []  # its place is free, and nobody wants it
         return self._pump(now)
 
     def started(self, slot_id: SlotId, now: float) -> list[Effect]:
@@ -176,23 +186,7 @@ class Scheduler:
     def explain(self, ticket: TicketId) -> str:
         """Say in words what a waiting ticket waits for; empty if it does not wait."""
         slot = self._tickets.get(ticket)
-        place = next((n for n, entry in enumerate(slot.waiting) if entry.id == ticket), None) if slot else None
-        if slot is None or place is None:
-            return ""
-        if slot.phase is Phase.STARTING:
-            return "the model is loading"
-        if slot.phase is Phase.READY:
-            return f"the model is busy, {place} requests are ahead"
-        if slot.phase in {Phase.DRAINING, Phase.STOPPING}:
-            return "the model is being unloaded to make room, and will be loaded again"
-        return "waiting for memory: " + (
-            ", ".join(
-                f"{other_id} is {other.phase.value}" + (f" with {len(other.running)} running" if other.running else "")
-                for other_id, other in self._slots.items()
-                if other.loaded
-            )
-            or "about to start"
-        )
+        return "" if slot is None else reason_to_wait(slot, ticket, self._slots)
 
     # -- decisions --
 
@@ -215,16 +209,18 @@ class Scheduler:
                 self._refuse(ticket, refusals.queue_timeout(slot, ticket.deadline - ticket.arrived))
                 slot.waiting.remove(ticket)
 
+    def _calm(self, now: float) -> bool:
+        """Whether nobody waits and nobody's time is up, so that a request or release concerns its own slot alone."""
+        return not any(slot.waiting or slot.idle_until <= now for slot in self._slots.values())
+
     def _admit(self, now: float) -> bool:
         admitted = False
-        for slot_id, slot in self._slots.items():
+        for slot in self._slots.values():
             for ticket in slot.waiting.copy():
                 if slot.admits(ticket):
                     slot.waiting.remove(ticket)
-                    slot.running[ticket.id] = ticket
-                    slot.last_used = now
+                    self._effects.append(slot.grant(ticket, now))
                     admitted = True
-                    self._effects.append(Grant(ticket=ticket.id, slot=slot_id))
         return admitted
 
     def _retire(self, now: float) -> bool:

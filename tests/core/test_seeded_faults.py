@@ -103,8 +103,18 @@ FAULTS = (
     ),
     Fault(
         "release does not pump",
-        "slot.failures = 0\n        return self._pump(now)\n\n    def started",
-        "slot.failures = 0\n        return []\n\n    def started",
+        "and nobody wants it\n        return self._pump(now)\n\n    def started",
+        "and nobody wants it\n        return []\n\n    def started",
+    ),
+    Fault(
+        "release looks at nobody else",
+        "if slot.phase is Phase.READY and not slot.retiring and self._calm(now):",
+        "if slot.phase is Phase.READY and not slot.retiring:",
+    ),
+    Fault(
+        "a newcomer overtakes who waits",
+        "if self._calm(now) and slot.admits(entry):",
+        "if slot.admits(entry):",
     ),
     Fault(
         "ttl counts from the grant",
