@@ -45,7 +45,7 @@ def broken(tmp_path: Path) -> str:
 def test_check_says_that_the_shipped_files_are_fine(shipped: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--config", shipped]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "The configuration is fine: 1 names for 1 models."
+    assert out.splitlines()[0] == "The configuration is fine: 1 name for 1 model."
     assert {line.split("/")[-1] for line in out.splitlines()[1:]} == {
         "config.yaml",
         "custom_models.yaml",
