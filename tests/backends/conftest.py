@@ -45,8 +45,11 @@ async def make(
 
 def children() -> set[int]:
     """Return the servers that run, the guardian left out."""
-    return {
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "guardian" not in " ".join(child.cmdline())
-    }
+    return {child.pid for child in psutil.Process().children(recursive=True) if _serves(child)}
+
+
+def _serves(child: psutil.Process) -> bool:
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and "guardian" not in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it has just gone
+        return False
