@@ -7,6 +7,7 @@ other half 1024.
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -69,11 +70,12 @@ def share_or_bytes(value: object) -> Share | int:
 
 def percent(value: object) -> float:
     """Return a percentage above 0, at most 100; `75` and `75%` are the same. Raises `UnfitError`."""
-    text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
-    try:
-        number = math.nan if isinstance(text, bool) else float(text)  # type: ignore[arg-type]  # refused just below
-    except (TypeError, ValueError):
-        number = math.nan
+    number = math.nan
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value.strip().removesuffix("%"))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
     if not 0 < number <= 100:
         raise UnfitError(f"expected a percentage above 0 and up to 100, such as 90%, got {shown(value)}")
     return number

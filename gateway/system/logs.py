@@ -9,6 +9,7 @@ import logging
 import queue
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
@@ -18,14 +19,14 @@ GATHERED_FOR = 0.05  # seconds
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-class Structured:
+class Structured(ABC):
     """A message that is a set of facts: its text is its line in a text log. It must not change once it is logged."""
 
     __slots__ = ()
 
+    @abstractmethod
     def fields(self) -> Mapping[str, object]:
         """Return its facts, as JSON has them."""
-        raise NotImplementedError
 
 
 class _Dropping(QueueHandler):

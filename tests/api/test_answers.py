@@ -140,3 +140,16 @@ async def test_embeddings_come_as_they_were_asked_for(
         async with gateway.openai() as client:
             same = await client.embeddings.create(model="e", input="hi")
         assert pytest.approx(vector, abs=1e-6) == same.data[0].embedding
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v1/reranking"])
+async def test_documents_are_ranked(
+    tmp_path: Path, llama_server_program: Path, reranker_model: Path, path: str
+) -> None:
+    models = {"r": {"path": str(reranker_model), "ctx_size": 256, "reranking": True}}
+    async with serving(tmp_path, models, program=llama_server_program) as gateway:
+        body = {"model": "r", "query": "a", "documents": ["a b", "c"]}
+        status, answer = await gateway.post(path, body)
+    assert status == 200, answer
+    assert {row["index"] for row in answer["results"]} == {0, 1}
+    assert answer["model"] == "r"
