@@ -105,5 +105,6 @@ def note(log: logging.Logger, message: Structured) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     record = logging.LogRecord.__new__(logging.LogRecord)
-    record.__dict__.update(_INFO, name=log.name, msg=message, created=time.time())
+    now = time.time()
+    record.__dict__.update(_INFO, name=log.name, msg=message, created=now, msecs=int(now % 1 * 1000))
     log.handle(record)

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 
@@ -81,6 +82,16 @@ def test_lines_have_time_level_and_name(stuck: Stuck) -> None:
     log.info("hello %s", "you")
     listener.stop()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO    some.part: hello you\n", stuck.getvalue())
+
+
+def test_a_structured_line_has_its_own_time_to_the_millisecond(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck.go.set()
+    listener = start_logging("info")
+    for moment in (1_700_000_000.125, 1_700_000_000.5):
+        monkeypatch.setattr("gateway.system.logs.time", SimpleNamespace(time=lambda at=moment: at, sleep=time.sleep))
+        note(log, Fact())
+    listener.stop()
+    assert re.findall(r",(\d{3}) ", stuck.getvalue()) == ["125", "500"]
 
 
 @pytest.mark.parametrize("level", ["warning", "WARNING"])
