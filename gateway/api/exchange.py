@@ -29,6 +29,7 @@ from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, f
 from gateway.wire.usage import Meter, usage_of
 
 JSON = "application/json"
+REQUEST_HEADERS = ((b"content-type", JSON.encode()), (b"accept", b"*/*"))
 PASSED_HEADERS = frozenset({b"content-type", b"cache-control", b"retry-after"})
 ERROR_BODY_LIMIT = 1 << 20
 WHOLE_BODY_LIMIT = 256 << 20
@@ -117,7 +118,7 @@ class Exchange:
         return BackendRequest(
             method="POST",
             target=self._route.target,
-            headers=((b"content-type", JSON.encode()), (b"accept", b"*/*")),
+            headers=REQUEST_HEADERS,
             body=self._body.encode(),
             streaming=self._streaming,
         )

@@ -6,6 +6,7 @@ it. Pure functions over bytes. Does not read answers (`gateway.system.connection
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gateway.core.backend import BackendRequest, Header
 from gateway.core.errors import BadRequest
@@ -41,18 +42,26 @@ def request_head(request: BackendRequest, *, fixed: bytes = b"", dropped: frozen
     not passed on. Raises `BadRequest` if method, target or a header would not arrive as the single line that
     it is.
     """
-    headers = end_to_end(request.headers, dropped)
-    length = b""
+    begin, end = _frame(request.method, request.target, tuple(request.headers), fixed, dropped)
     if request.body or request.method in {"POST", "PUT", "PATCH"}:
-        length = b"content-length: %d\r\n" % len(request.body)
-    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
-    head = b"".join((line, fixed, length, field_lines(headers), b"\r\n"))
-    lines = 2 + len(headers) + fixed.count(b"\n") + bool(length)
+        return b"%bcontent-length: %d\r\n%b" % (begin, len(request.body), end)
+    return begin + end
+
+
+@lru_cache(maxsize=256)  # most requests for a model differ in their bodies alone
+def _frame(
+    method: str, target: str, headers: tuple[Header, ...], fixed: bytes, dropped: frozenset[bytes]
+) -> tuple[bytes, bytes]:
+    """Return what is before and after the field that says how long the body is."""
+    kept = end_to_end(headers, dropped)
+    begin = f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass") + fixed
+    end = field_lines(kept) + b"\r\n"
+    head = begin + end
     # The head must be well-formed *and* have as many lines as it is meant to have: a path with a line end in it may
     # read like a good request line and a field more.
-    if _HEAD.fullmatch(head) is None or head.count(b"\n") != lines:
+    if _HEAD.fullmatch(head) is None or head.count(b"\n") != 2 + len(kept) + fixed.count(b"\n"):
         raise _forbidden()
-    return head
+    return begin, end
 
 
 def end_to_end(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[Header]:
