@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
 
 from tests.peers import cache, llama_cpp, models
 from tests.peers import node_openai as openai_for_node
@@ -26,6 +27,10 @@ MAY_BLOCK: tuple[tuple[str, str, str], ...] = ()
 STANDIN = Path(__file__).parent / "standin"
 
 pytest_plugins = ["pytester"]
+
+# A property is true or not; how long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.load_profile("untimed")
 
 
 def _peer(get: Callable[[], Path]) -> Path:
