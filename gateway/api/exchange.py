@@ -25,7 +25,7 @@ from gateway.wire.body import Body
 from gateway.wire.dialect import ANTHROPIC, RESPONSES, message_start, response_id
 from gateway.wire.embeddings import as_base64
 from gateway.wire.responses import CompleteEvents
-from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, feed
+from gateway.wire.transducer import Opening, Rename, RenameModel, Transducer, Watch, close, feed
 from gateway.wire.usage import Meter, usage_of
 
 JSON = "application/json"
@@ -224,7 +224,7 @@ def passed_headers(answer: Answer) -> dict[str, str]:
 def renaming(backend: Backend, asked: str) -> list[Transducer]:
     """Return what puts the name that the client asked for where the server puts its own."""
     if backend.served_name is None:
-        return []
+        return [RenameModel(asked)]
     return [Rename(backend.served_name, json.dumps(asked, ensure_ascii=False)[1:-1].encode())]
 
 

@@ -71,7 +71,7 @@ async def _passed(request: web.Request, route: Route, target: str) -> web.Stream
             try:
                 await outlet.begin(answer.status, passed_headers(answer))
                 facts.first_byte = monotonic()
-                machines = [meter, *renaming(backend, route.asked)]
+                machines = [meter] if backend.served_name is None else [meter, *renaming(backend, route.asked)]
                 async for chunk in answer.chunks():
                     await outlet.write(feed(machines, chunk))
                 await outlet.write(close(machines))

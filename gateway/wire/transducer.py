@@ -3,8 +3,13 @@
 Where the input is cut must not change the concatenated output. The same machine serves streamed and whole answers.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Protocol
+
+LINE_LIMIT = 8 << 20
+_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 
 
 class Transducer(Protocol):
@@ -78,6 +83,35 @@ class Rename:
                 return len(tail) - start
             start = tail.find(self._old[:1], start + 1)
         return 0
+
+
+class RenameModel:
+    """Puts a name where a server whose own name is not known puts its: the value of each `model` key.
+
+    A quote inside a JSON string is escaped, so `"model":` is always a key. Works line by line, since an event never
+    ends within one: holds back a line that is not whole, and lets go of one longer than `LINE_LIMIT` bytes.
+    """
+
+    __slots__ = ("_held", "_value")
+
+    def __init__(self, name: str) -> None:
+        self._value = json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return the lines that are whole by now."""
+        data = self._held + data
+        end = len(data) if len(data) > LINE_LIMIT else data.rfind(b"\n") + 1
+        self._held = data[end:]
+        return self._renamed(data[:end])
+
+    def close(self) -> bytes:
+        """Return what was held back."""
+        held, self._held = self._held, b""
+        return self._renamed(held)
+
+    def _renamed(self, lines: bytes) -> bytes:
+        return _MODEL.sub(lambda found: found[1] + self._value, lines)
 
 
 class Opening:

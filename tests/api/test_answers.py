@@ -153,3 +153,14 @@ async def test_documents_are_ranked(
     assert status == 200, answer
     assert {row["index"] for row in answer["results"]} == {0, 1}
     assert answer["model"] == "r"
+
+
+async def test_a_server_of_a_command_answers_under_the_name_that_was_asked_for(
+    tmp_path: Path, standin_program: Path, llama_server_program: Path
+) -> None:
+    models = {"c": {"cmd": [str(standin_program), "--port", "${PORT}", "--alias", "its own name"]}}
+    async with serving(tmp_path, models, program=llama_server_program) as gateway:
+        assert (await gateway.chat("ms/c"))[1]["model"] == "ms/c"
+        async with gateway.openai() as client:
+            stream = await client.chat.completions.create(**chat("c"), stream=True)
+            assert {chunk.model async for chunk in stream} == {"c"}

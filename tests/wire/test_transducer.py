@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.wire.transducer import Opening, Rename, Transducer, Watch, close, feed
+from gateway.wire.transducer import Opening, Rename, RenameModel, Transducer, Watch, close, feed
 
 # Few letters, so that names overlap with the text, with themselves and with each other.
 texts = st.text("ab", max_size=40).map(str.encode)
@@ -93,3 +93,21 @@ def test_a_stream_that_lacks_its_opening_gets_it_wherever_it_is_cut(events: list
         at = whole.index(told[0])
         expected = whole[:at] + b"<opening>" + whole[at:]
     assert expected == out
+
+
+SAID = b'data: {"model" : "a \\"b\\" c.gguf","choices":[{"delta":{"content":"the \\"model\\":\\"x\\" stays"}}]}\n\n'
+
+
+@given(st.lists(st.integers(0, 3 * len(SAID))))
+def test_the_name_a_server_gives_itself_is_replaced_wherever_it_is_cut(cuts: list[int]) -> None:
+    whole = SAID * 3
+    machine = RenameModel('n"ew')
+    pieces = [whole[a:b] for a, b in pairwise([0, *sorted(cuts), len(whole)])]
+    out = b"".join([machine.feed(piece) for piece in pieces]) + machine.close()
+    assert whole.replace(rb'"a \"b\" c.gguf"', rb'"n\"ew"') == out
+    assert [SAID.replace(rb'"a \"b\" c.gguf"', rb'"n\"ew"')] * 3 == [RenameModel('n"ew').feed(SAID) for _ in range(3)]
+
+
+def test_a_whole_answer_without_line_ends_is_renamed_at_its_end() -> None:
+    machine = RenameModel("m")
+    assert (b"", b'{"model":"m"}') == (machine.feed(b'{"model":"x"}'), machine.close())
