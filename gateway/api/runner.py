@@ -4,9 +4,28 @@
 after its client has left, while aiohttp's own test server cancels it.
 """
 
+import logging
+
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 READ_BUFFER = 256 << 10
+
+
+class _Brief(logging.Filter):
+    """Makes one line of what is not HTTP: with a traceback for each, anybody who connects could fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.args = "a client sent no proper HTTP: %s", (" ".join(error.message.split())[:200],)
+            record.exc_info = None
+        return True
+
+
+_log = logging.getLogger(f"{__name__}.http")
+_log.addFilter(_Brief())
 
 
 class Runner:
@@ -16,6 +35,7 @@ class Runner:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_log,
             handler_cancellation=True,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,

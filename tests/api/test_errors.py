@@ -290,3 +290,17 @@ async def test_a_full_queue_and_a_wait_that_is_too_long_say_when_to_ask_again(
         for answer in (full, late):
             assert int(answer.headers["Retry-After"]) >= 1
         assert 1 == len(model.asked())
+
+
+async def test_what_is_not_http_is_one_line_in_the_log(
+    tmp_path: Path, llama_server_program: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, {}, program=llama_server_program) as gateway:
+        reader, writer = await asyncio.open_connection(*gateway.gateway.runner.address)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    lines = [record for record in caplog.records if record.name == "gateway.api.runner.http"]
+    assert [(record.levelname, record.exc_info) for record in lines] == [("WARNING", None)]
+    assert lines[0].getMessage() == "a client sent no proper HTTP: Invalid character in chunk size: b'zz' ^"
